@@ -1,0 +1,61 @@
+#ifndef BULKHEAD_GO_GROUP_H
+#define BULKHEAD_GO_GROUP_H
+
+/*
+ * group.h -- goroutines that succeed or fail together.
+ *
+ *     struct bh_group g;
+ *     bh_group_init(&g, ctx);
+ *     BH_DEFER(bh_group_join, &g);        (a panic here still waits for them)
+ *     bh_group_go(&g, fetch, &(struct fetch){ .url = url });
+ *     return bh_group_wait(&g);
+ *
+ * The first failure cancels g->ctx, is kept, and is what bh_group_wait returns.
+ * A member that panics has failed with BH_EPANIC: it is reported at once, with
+ * its stack, and the process goes on.  BH_GROUP_REPANIC raises it in the waiter.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <bulkhead/go/go.h>
+
+struct bh_ctx;
+
+/* A member.  Returns: 0, or a negative error, which is the group's failure. */
+typedef int bh_group_fn(struct bh_ctx *ctx, void *args);
+
+struct bh_group_state;
+struct bh_group {
+    struct bh_ctx         *ctx; /* cancelled at the first failure, and by wait */
+    struct bh_group_state *s;   /* private */
+};
+
+enum { BH_GROUP_REPANIC = 1 };
+
+void bh_group_init(struct bh_group *g, struct bh_ctx *parent);
+/* bh_group_set_flags -- before the first member. */
+void bh_group_set_flags(struct bh_group *g, unsigned flags);
+/* bh_group_set_limit -- members at a time; 0: none, negative: no limit.  Panics: while members run. */
+void bh_group_set_limit(struct bh_group *g, int limit);
+
+/* bh_group_go(g, fn, args) -- start a member; args are copied.  Blocks: while the limit is reached. */
+#define bh_group_go(g, fn, ...)                                                                \
+    bh_group_start_((g), (fn), (__VA_ARGS__), BH_ARGS_SIZE_(__VA_ARGS__), true)
+/* bh_group_try_go -- Returns: false if the limit is reached. */
+#define bh_group_try_go(g, fn, ...)                                                            \
+    bh_group_start_((g), (fn), (__VA_ARGS__), BH_ARGS_SIZE_(__VA_ARGS__), false)
+
+/*
+ * bh_group_wait -- Returns: 0 or the first failure, its note copied to this goroutine.
+ * Blocks: until every member has ended.  Panics: as a member did, with BH_GROUP_REPANIC.
+ */
+int bh_group_wait(struct bh_group *g);
+/* bh_group_join -- cancel, then wait.  A no-op after bh_group_wait. */
+void bh_group_join(struct bh_group *g);
+
+/* ---- machinery; nothing below is API ---------------------------------- */
+
+bool bh_group_start_(struct bh_group *g, bh_group_fn *fn, const void *args, size_t size, bool wait);
+
+#endif

@@ -1,0 +1,527 @@
+#ifndef BULKHEAD_RUNTIME_RUNTIME_H
+#define BULKHEAD_RUNTIME_RUNTIME_H
+
+/*
+ * runtime.h -- PRIVATE: the goroutine (G), the thread (M), the processor (P),
+ * and the vocabulary of the scheduler.
+ *
+ * A G is work.  An M is an operating system thread.  A P is the right to run
+ * goroutines and the resources for it: run queue, stack cache, timers.  An M
+ * needs a P to run the scheduler or to touch any P's data, but none to run a
+ * goroutine's own code: so the monitor (sysmon.c) may take the P of an M that
+ * has been in application code for too long, without the M's help.
+ *
+ * What makes that safe is m->in_rt.  Every public function that touches
+ * scheduler state brackets itself:
+ *
+ *     rt_enter();                        now in the runtime: our P is ours
+ *     ... rt_lock, rt_ready, rt_park ...
+ *     rt_exit();                         back in application code
+ *
+ * The monitor sets m->attention, issues a process-wide memory barrier
+ * (membarrier), and takes the P only if m->in_rt is 0; rt_enter sets in_rt, then
+ * looks at attention.  One of the two sees the other.  in_rt is a flag of the
+ * thread, not a count: runtime code never calls a public bracketed function
+ * from inside a bracket, and a goroutine that parks resumes with it set.
+ *
+ * A fault while in_rt is set is fatal: shared state may be half changed.  So
+ * functions touch the caller's pointers BEFORE rt_enter: a NULL mutex is then
+ * a panic of the caller, not the end of the process.
+ *
+ * Lock order, outermost first:
+ *
+ *     ctx lock > chan locks (by address) > waitq lock > sudog's timer > P timer lock > sched.lock > stack pool lock
+ *
+ * rt_lock is a spin lock: hold it for tens of instructions, never park, call
+ * out, or allocate with malloc while holding one.
+ *
+ * Checklist: adding a wait reason?  Also its text in traceback.c.
+ */
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdnoreturn.h>
+
+#include <bulkhead/go/go.h>
+#include <bulkhead/go/hooks.h>
+#include <bulkhead/go/panic.h>
+
+#define rt_likely(x)   __builtin_expect(!!(x), 1)
+#define rt_unlikely(x) __builtin_expect(!!(x), 0)
+#define rt_barrier()   __asm__ volatile("" : : : "memory")
+#define rt_container(ptr, type, field) ((type *)((char *)(ptr) - offsetof(type, field)))
+
+enum { RT_CACHE_LINE = 64, RT_PAGE = 4096 };
+
+/* ---- locks (lock.c) --------------------------------------------------- */
+
+struct rt_lock {
+    _Atomic uint32_t word; /* 0 free, 1 held */
+};
+
+void rt_lock_slow(_Atomic uint32_t *word);
+
+static inline void
+rt_lock_word(_Atomic uint32_t *word)
+{
+    uint32_t free = 0;
+
+    if (rt_unlikely(!atomic_compare_exchange_strong_explicit(word, &free, 1, memory_order_acquire,
+                                                            memory_order_relaxed)))
+        rt_lock_slow(word);
+}
+
+static inline void
+rt_unlock_word(_Atomic uint32_t *word)
+{
+    atomic_store_explicit(word, 0, memory_order_release);
+}
+
+#define rt_lock(l)   rt_lock_word(&(l)->word)
+#define rt_unlock(l) rt_unlock_word(&(l)->word)
+
+/* A note: one thread sleeps until another wakes it.  Clear before each use. */
+struct rt_note {
+    _Atomic uint32_t word;
+};
+void rt_note_clear(struct rt_note *n);
+void rt_note_wake(struct rt_note *n);
+void rt_note_sleep(struct rt_note *n);
+bool rt_note_sleep_for(struct rt_note *n, int64_t ns); /* false: time is up */
+
+/* ---- G ---------------------------------------------------------------- */
+
+enum rt_g_state {
+    RT_G_IDLE,     /* in a free list; no id */
+    RT_G_RUNNABLE, /* in a run queue, or about to be put in one */
+    RT_G_RUNNING,  /* its code runs on g->m */
+    RT_G_WAITING,  /* parked for g->why; whoever holds the wait's lock may ready it */
+    RT_G_DEAD,     /* ended; its descriptor is being recycled */
+};
+
+enum rt_why { /* texts in traceback.c, Go's where Go has one */
+    RT_WHY_NONE,
+    RT_WHY_CHAN_RECEIVE,
+    RT_WHY_CHAN_RECEIVE_NIL,
+    RT_WHY_CHAN_SEND,
+    RT_WHY_CHAN_SEND_NIL,
+    RT_WHY_SELECT,
+    RT_WHY_SELECT_NO_CASES,
+    RT_WHY_SLEEP,
+    RT_WHY_IO,
+    RT_WHY_SEMACQUIRE, /* wait group, semaphore: Go prints "semacquire" */
+    RT_WHY_MUTEX,      /* "sync.Mutex.Lock" */
+    RT_WHY_RWMUTEX_R,  /* "sync.RWMutex.RLock" */
+    RT_WHY_RWMUTEX_W,  /* "sync.RWMutex.Lock" */
+    RT_WHY_COND,       /* "sync.Cond.Wait" */
+    RT_WHY_ONCE,
+    RT_WHY_PREEMPTED, /* P was taken; waits for another */
+    RT_WHY_BLOCKING,  /* inside bh_blocking: "syscall" */
+    RT_WHY_COUNT
+};
+
+enum { /* g->flags */
+    RT_G_LOCKED = 1,         /* bh_lock_thread: runs on g->locked_m only */
+    RT_G_PANIC_ON_FAULT = 2, /* bh_panic_on_fault */
+    RT_G_IN_EMERGENCY = 4,   /* its soft guard is lifted (stack.c) */
+    RT_G_SYSTEM = 8,         /* the runtime's own; hidden from dumps and deadlock checks */
+    RT_G_MAIN = 16,
+    RT_G_HEAP_ARGS = 32,     /* args were malloc'ed */
+    RT_G_CAPTURING = 64,     /* a panic is being captured: a second fault is fatal */
+};
+
+enum { RT_G_INLINE_ARGS = 64 };
+
+struct rt_m;
+struct rt_p;
+struct rt_stack;
+struct rt_cold;
+struct rt_panic;
+
+/*
+ * Three cache lines.  Descriptors live in slabs that are never freed, so a
+ * stale pointer still points at a G: compare ids.
+ */
+struct bh_g {
+    void                 *sp;     /* saved stack pointer while not running; NULL: not started */
+    struct bh_g          *next;   /* run queue, free list or wait list: one at a time */
+    struct rt_m          *m;      /* thread it runs on; NULL while not running */
+    _Atomic uint32_t      state;  /* enum rt_g_state */
+    uint8_t               why;    /* enum rt_why; written before parking */
+    uint8_t               flags;
+    uint8_t               stack_class; /* stack.c; given at first run */
+    uint8_t               lock_depth;  /* bh_lock_thread nesting */
+    struct rt_stack      *stack;  /* NULL until first run */
+    struct bh_record     *defers; /* newest first; only this goroutine touches it */
+    struct rt_panic      *panics; /* panic and goexit records in flight, newest first */
+    _Atomic uint64_t      id;     /* 0 while idle */
+
+    bh_fn        *fn;
+    void         *args;  /* inline_args or malloc'ed */
+    void         *param; /* the waker's word: which waiter or case woke it */
+    struct rt_cold *cold; /* names, labels, locals, owned things: cold.c; NULL until needed */
+    void         *created_pc;    /* return address of bh_go */
+    uint64_t      created_by;    /* id of the goroutine that called it */
+    int64_t       waiting_since; /* ns, of the current wait; for "[chan receive, 2 minutes]" */
+    _Atomic uint32_t select_done; /* a select's cases race to set it */
+    uint32_t      heap_index_;    /* sim.c */
+
+    _Alignas(16) unsigned char inline_args[RT_G_INLINE_ARGS];
+#if defined(RT_ASAN) || defined(RT_TSAN)
+    void *fiber; /* sanitizer's view of this stack */
+#endif
+};
+
+/* ---- M ---------------------------------------------------------------- */
+
+enum { /* m->attention: why rt_enter must take the slow path */
+    RT_ATTENTION_TAKEN = 1,   /* the monitor took our P */
+    RT_ATTENTION_PREEMPT = 2, /* ran for 10 ms: yield */
+};
+
+struct rt_m {
+    struct bh_g     *g;         /* goroutine it runs, or NULL in the scheduler */
+    struct rt_p     *p;         /* NULL without one */
+    _Atomic uint32_t in_rt;     /* see top */
+    _Atomic uint32_t attention; /* RT_ATTENTION_* */
+
+    /* What to do for the context we just left, once off its stack (proc.c). */
+    struct bh_g     *after_g;
+    uint32_t         after_op;
+    void           (*after_fn)(struct bh_g *g, void *arg);
+    void            *after_arg;
+
+    void            *g0_sp;    /* scheduler context while a goroutine runs */
+    struct rt_note   park;     /* idle Ms sleep here */
+    struct rt_m     *idle_next; /* sched.idle_m */
+    struct rt_m     *all_next;
+    struct bh_g     *locked_g; /* bh_lock_thread */
+    struct rt_p     *next_p;   /* handed over by whoever wakes us */
+    bool             spinning; /* looking for work; counted in sched.spinning */
+    int              id;
+    int              tid;      /* kernel thread id */
+    uint64_t         random;
+    void            *alt_stack; /* signal.c */
+    uintptr_t        stack_lo, stack_hi; /* the thread's own stack (g0) */
+    _Atomic int      capture_state; /* traceback.c: dump of a running goroutine */
+    void            *capture;
+#if defined(RT_ASAN) || defined(RT_TSAN)
+    void *fiber;
+    void *asan_fake;
+#endif
+};
+
+/* The current M; NULL on foreign threads.  asm volatile: never cached across a switch. */
+extern __thread struct rt_m *rt_tls_m;
+
+static inline struct rt_m *
+rt_m(void)
+{
+    struct rt_m *m;
+#if defined(__x86_64__)
+    uintptr_t offset;
+    __asm__ volatile("movq rt_tls_m@gottpoff(%%rip), %0\n\tmovq %%fs:(%0), %1"
+                     : "=&r"(offset), "=r"(m));
+#elif defined(__aarch64__)
+    uintptr_t offset;
+    __asm__ volatile("adrp %0, :gottprel:rt_tls_m\n\tldr %0, [%0, #:gottprel_lo12:rt_tls_m]\n\t"
+                     "mrs %1, tpidr_el0\n\tldr %1, [%1, %0]"
+                     : "=&r"(offset), "=&r"(m));
+#endif
+    return m;
+}
+
+static inline struct bh_g *
+rt_g(void)
+{
+    struct rt_m *m = rt_m();
+
+    return rt_likely(m != NULL) ? m->g : NULL;
+}
+
+/* ---- entering and leaving --------------------------------------------- */
+
+struct rt_m  *rt_attend(struct rt_m *m);              /* slow path of rt_enter */
+noreturn void rt_not_a_goroutine(const char *what);   /* fatal: called from a plain thread */
+
+/* rt_enter -- into the runtime, from a goroutine.  The goroutine may have moved: use what is returned. */
+static inline struct rt_m *
+rt_enter(const char *what)
+{
+    struct rt_m *m = rt_m();
+
+    if (rt_unlikely(m == NULL || m->g == NULL))
+        rt_not_a_goroutine(what);
+    atomic_store_explicit(&m->in_rt, 1, memory_order_relaxed);
+    atomic_signal_fence(memory_order_seq_cst);
+    if (rt_unlikely(atomic_load_explicit(&m->attention, memory_order_relaxed) != 0))
+        m = rt_attend(m);
+    return m;
+}
+
+/* rt_enter_any -- the same, but NULL (and nothing to leave) on a plain thread. */
+static inline struct rt_m *
+rt_enter_any(void)
+{
+    struct rt_m *m = rt_m();
+
+    return m != NULL && m->g != NULL ? rt_enter("") : NULL;
+}
+
+static inline void
+rt_exit(void)
+{
+    atomic_store_explicit(&rt_m()->in_rt, 0, memory_order_release);
+}
+
+static inline void
+rt_exit_any(struct rt_m *m)
+{
+    if (m != NULL)
+        rt_exit();
+}
+
+/* ---- scheduler (proc.c) ----------------------------------------------- */
+
+/*
+ * rt_park -- stop running this goroutine until rt_ready.
+ *
+ * after(g, arg) runs once the goroutine is off its stack, still in the
+ * runtime: typically it releases the lock under which the wait was
+ * published.  Only then may anyone ready it.
+ * Blocks: until readied.  The goroutine may come back on another M.
+ */
+void rt_park(void (*after)(struct bh_g *g, void *arg), void *arg, enum rt_why why);
+
+/* rt_park_unlock -- rt_park, releasing a lock word (the common case, and faster). */
+void rt_park_unlock(_Atomic uint32_t *lock_word, enum rt_why why);
+
+/*
+ * rt_ready -- make a parked goroutine runnable, next on this P.
+ * Threads: inside rt_enter, in scheduler code, or on a plain thread.
+ */
+void rt_ready(struct bh_g *g);
+
+/* rt_ready_tail -- the same, at the end of the queue: for batches and timers. */
+void rt_ready_tail(struct bh_g *g);
+
+/* rt_yield -- to the end of the queue.  In the runtime. */
+void rt_yield(enum rt_why why);
+
+/* rt_spawn -- start fn, in the runtime.  System goroutines are not counted as alive. */
+struct bh_g *rt_spawn(bh_fn *fn, const void *args, size_t size, unsigned flags, void *created_pc);
+
+/* rt_point -- a scheduling point of the deterministic scheduler: may yield.  Nothing otherwise. */
+#define rt_point()                                                                             \
+    do {                                                                                       \
+        if (rt_unlikely(rt_sched.simulate))                                                    \
+            rt_sim_point();                                                                    \
+    } while (0)
+void rt_sim_point(void);
+
+int64_t  rt_now(void);         /* monotonic ns; virtual when simulating */
+uint32_t rt_random(uint32_t n); /* uniform in [0, n); seeded when simulating */
+
+/* rt_handoff -- give up this M's P (about to block).  Inside rt_enter; leaves it. */
+void rt_block_begin(enum rt_why why);
+/* rt_block_end -- back from blocking: Blocks: until there is a P.  In the runtime afterwards. */
+void rt_block_end(void);
+
+/* Every goroutine, for dumps and gdb: fn returns false to stop.  Descriptors may change meanwhile. */
+void rt_each_g(bool (*fn)(struct bh_g *g, void *arg), void *arg);
+
+/* ---- stacks (stack.c) ------------------------------------------------- */
+
+/*
+ * Low to high: hard guard (1 page), emergency (4 pages), soft guard (1 page),
+ * usable, then this header in the top page.  A signal handler maps an address to
+ * its stack by arithmetic alone: see rt_stack_of.
+ */
+struct rt_stack {
+    struct rt_stack *next;    /* free list */
+    char            *lo;      /* lowest address, of the hard guard */
+    char            *soft;    /* the soft guard's page */
+    char            *top;     /* initial stack pointer: 16-byte aligned, coloured */
+    uint8_t          size_class;
+    uint8_t          guarded; /* guards are really there */
+    uint32_t         valgrind_id;
+};
+
+void             rt_stack_init(size_t default_size);
+uint8_t          rt_stack_class(size_t usable_size); /* 0 size: the default class */
+struct rt_stack *rt_stack_get(struct rt_p *p, uint8_t size_class); /* NULL: none can be had */
+void             rt_stack_put(struct rt_p *p, struct rt_stack *s);
+void             rt_stack_flush(struct rt_p *p);     /* give P's cache back to the pool */
+/* rt_stack_lift_soft / arm_soft -- remove or reinstall the soft guard.  Async-signal-safe. */
+bool rt_stack_lift_soft(struct rt_stack *s);
+bool rt_stack_arm_soft(struct rt_stack *s);
+
+/* ---- P ---------------------------------------------------------------- */
+
+enum { RT_RUNQ_SIZE = 256, RT_STACK_CLASSES = 8 };
+enum rt_p_state { RT_P_IDLE, RT_P_RUNNING };
+
+struct rt_timer;
+
+struct rt_p {
+    int               id;
+    uint32_t          state;     /* enum rt_p_state; under sched.lock */
+    struct rt_m      *m;         /* its M while running */
+    struct rt_p      *idle_next;
+    _Atomic uint32_t  tick;      /* +1 per goroutine run with a fresh slice; the monitor watches it */
+    int64_t           tick_since; /* sysmon.c's: when it saw `tick` change */
+    uint32_t          tick_seen;
+
+    _Alignas(RT_CACHE_LINE) _Atomic(struct bh_g *) runnext; /* runs next, inherits the slice */
+    _Atomic uint32_t runq_head;  /* thieves and the owner take here */
+    _Alignas(RT_CACHE_LINE) _Atomic uint32_t runq_tail; /* only the owner adds */
+    _Atomic(struct bh_g *) runq[RT_RUNQ_SIZE];
+
+    _Alignas(RT_CACHE_LINE) struct bh_g *free_g; /* descriptors */
+    uint32_t         free_g_count;
+    struct rt_stack *stacks[RT_STACK_CLASSES];   /* stack cache */
+    uint32_t         stack_count[RT_STACK_CLASSES];
+    uint64_t         wake_at;    /* TSC: rate limit of wake-ups for runnext */
+    uint64_t         next_id, last_id; /* goroutine ids taken in blocks */
+    uint64_t         random;
+
+    /* Timers: a 4-ary min heap by `when` (time.c). */
+    struct rt_lock    timer_lock;
+    struct rt_timer **timers;
+    uint32_t          timer_count, timer_cap;
+    _Atomic int64_t   timer_first; /* when of timers[0], INT64_MAX if none */
+
+    uint64_t stat_spawned, stat_steals, stat_switches;
+};
+
+/* ---- the scheduler's shared state (sched.c) ---------------------------- */
+
+struct rt_sched {
+    struct rt_lock    lock; /* idle lists, global queue, P states */
+    int               proc_count;
+    struct rt_p     **procs;
+    struct rt_m      *idle_m;
+    struct rt_p      *idle_p;
+    _Atomic int32_t   idle_p_count;
+    _Atomic int32_t   spinning;
+    struct bh_g      *runq_head, *runq_tail; /* global queue */
+    _Atomic int32_t   runq_count;
+    struct rt_m      *all_m;
+    _Atomic int32_t   m_count;
+    _Atomic int32_t   m_idle;      /* under lock: Ms parked without work */
+    _Atomic int64_t   g_count;     /* alive, system ones excluded */
+    _Atomic int32_t   io_waiters;  /* goroutines waiting for descriptors or signals */
+    _Atomic int32_t   foreign;     /* plain threads have used the runtime: no deadlock reports */
+    _Atomic int32_t   blocking;    /* Ms in bh_blocking */
+    _Atomic int32_t   panicking;   /* goroutines running deferred calls of a panic */
+    _Atomic int64_t   last_poll;   /* ns; 0 while an M blocks in the poller */
+    _Atomic bool      main_done;
+    _Atomic bool      main_exited; /* main called bh_goexit */
+    bool              simulate;
+    bool              running;
+    bool              membarrier;  /* hand-off of busy Ms is possible */
+    uint64_t          seed;
+    int64_t           sim_now;
+    struct bh_hooks   hooks;
+};
+extern struct rt_sched rt_sched;
+
+/* ---- timers (time.c) -------------------------------------------------- */
+
+/*
+ * fn runs in scheduler code, without locks held, on the P that owns the timer:
+ * it may rt_ready, must not park, block or panic.
+ */
+struct rt_timer {
+    int64_t      when;   /* ns, bh_now */
+    int64_t      period; /* > 0: re-armed by itself */
+    void       (*fn)(struct rt_timer *t, void *arg, uintptr_t seq);
+    void        *arg;
+    uintptr_t    seq;    /* the arming's number, for stale fires */
+    struct rt_p *p;      /* whose heap it is in; NULL: not armed */
+    uint32_t     index;  /* in that heap */
+    _Atomic uint32_t firing; /* fn runs now */
+};
+
+void    rt_timer_add(struct rt_timer *t); /* in the runtime; t not armed */
+bool    rt_timer_del(struct rt_timer *t); /* true: was armed and will not fire; on return fn is not running unless we are in it */
+/* rt_timers_run -- fire what is due on p.  Returns: the next `when`, INT64_MAX if none. */
+int64_t rt_timers_run(struct rt_p *p, int64_t now);
+int64_t rt_timers_next(void); /* earliest of all Ps */
+
+/* ---- poller (netpoll.c) ----------------------------------------------- */
+
+struct rt_glist { struct bh_g *head, *tail; int count; };
+
+void            rt_netpoll_init(void);
+bool            rt_netpoll_ready(void); /* somebody has used it */
+/* rt_netpoll -- goroutines whose descriptors became ready.  delay_ns: 0 no wait, < 0 for ever. */
+struct rt_glist rt_netpoll(int64_t delay_ns);
+void            rt_netpoll_break(void); /* end a waiting rt_netpoll; any thread, async-signal-safe */
+
+/* ---- panics (panic.c), reports (crash.c, traceback.c), faults (signal.c) ---- */
+
+struct rt_panic { /* lives in the frame of the panic call */
+    struct bh_panic  pub;
+    struct rt_panic *link;      /* older record */
+    uintptr_t        frame;     /* address of the raising frame: what is below is newer */
+    uintptr_t        cfa;       /* CFA of the deferred call being run, 0 between calls */
+    struct bh_record *record;   /* that call's record */
+    bool             goexit, recovered, aborted, repanicked, no_landing;
+};
+
+/* rt_call_deferred -- fn(arg), storing the CFA that fn will have.  switch_*.S */
+void rt_call_deferred(void (*fn)(uintptr_t), uintptr_t arg, uintptr_t *cfa);
+
+/* rt_panic_fault -- from sigpanic, on the goroutine's stack: raise what the handler recorded. */
+struct rt_fault {
+    int       signal, code;
+    uintptr_t addr, pc;
+    const char *text; /* "invalid memory address or nil pointer dereference", ... */
+};
+noreturn void rt_panic_fault(const struct rt_fault *fault);
+/* rt_panic_text -- a runtime error: "runtime error: " is added if the kind says so. */
+noreturn void rt_panic_runtime(const char *text);
+/* rt_panic_plain -- chan and sync misuse: implements runtime.Error, no prefix. */
+noreturn void rt_panic_plain(const char *text);
+/* rt_panic_string -- an ordinary string value, as library code panics. */
+noreturn void rt_panic_string(const char *text);
+/* rt_throw -- fatal error with Go's text; leaves the runtime's locks alone. */
+noreturn void rt_throw(const char *format, ...) __attribute__((format(printf, 1, 2), cold));
+
+/* crash.c */
+noreturn void rt_crash_panic(struct bh_g *g);                /* uncaught: print the chain, end with 2 */
+noreturn void rt_crash_fatal(const char *text);              /* "fatal error: text" */
+noreturn void rt_crash_fault(const struct rt_fault *fault, void *ucontext, const char *text);
+noreturn void rt_crash_deadlock(bool main_exited);
+void          rt_crash_init(void);
+
+/* traceback.c */
+enum { RT_MAX_FRAMES = 100 };
+/* rt_backtrace -- return addresses from frame pointer fp, stopping at the stack's end.  Async-signal-safe. */
+int  rt_backtrace(uintptr_t pc, uintptr_t fp, uintptr_t lo, uintptr_t hi, uintptr_t *pcs, int max);
+void rt_print_goroutine(int fd, struct bh_g *g, bool self);
+void rt_print_all(int fd, struct bh_g *except);
+const char *rt_why_text(enum rt_why why);
+
+/* signal.c */
+void rt_signal_init(void);
+void rt_signal_thread_init(struct rt_m *m); /* alternate stack */
+void rt_signal_thread_fini(struct rt_m *m);
+
+/* cold.c -- names, labels, locals, owned things, error notes */
+struct rt_cold *rt_cold(struct bh_g *g);                /* made on first use */
+void rt_cold_inherit(struct bh_g *child, struct bh_g *parent);
+void rt_cold_release(struct bh_g *g); /* at the end: run releases, in application state */
+const char *rt_cold_name(struct bh_g *g);
+
+/* switch_*.S */
+void rt_switch(void **save, void *to);       /* save callee-saved registers; return on `to` */
+noreturn void rt_jump(void *to);             /* the same without saving */
+noreturn void rt_start(void *top, void (*entry)(void)); /* run entry on a fresh stack */
+noreturn void rt_resume(const struct bh_checkpoint *at); /* land: bh_checkpoint_ returns 1 */
+void rt_sigpanic(void);                      /* entered by sigreturn */
+
+#endif
