@@ -48,6 +48,19 @@
 #include <bulkhead/go/hooks.h>
 #include <bulkhead/go/panic.h>
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define RT_ASAN 1
+#elif __has_feature(thread_sanitizer)
+#define RT_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) && !defined(RT_ASAN)
+#define RT_ASAN 1
+#elif defined(__SANITIZE_THREAD__) && !defined(RT_TSAN)
+#define RT_TSAN 1
+#endif
+
 #define rt_likely(x)   __builtin_expect(!!(x), 1)
 #define rt_unlikely(x) __builtin_expect(!!(x), 0)
 #define rt_barrier()   __asm__ volatile("" : : : "memory")
@@ -336,27 +349,33 @@ void rt_each_g(bool (*fn)(struct bh_g *g, void *arg), void *arg);
 
 /*
  * Low to high: hard guard (1 page), emergency (4 pages), soft guard (1 page),
- * usable, then this header in the top page.  A signal handler maps an address to
- * its stack by arithmetic alone: see rt_stack_of.
+ * usable, then this header in the top page.  Until an overflow all six low pages
+ * trap; lifting the soft guard opens the emergency pages too.  A signal handler
+ * maps an address to its stack by arithmetic alone: rt_stack_of.
  */
+enum { RT_STACK_EMERGENCY_PAGES = 4, RT_STACK_GUARD_PAGES = 1 + RT_STACK_EMERGENCY_PAGES + 1 };
+
 struct rt_stack {
     struct rt_stack *next;    /* free list */
     char            *lo;      /* lowest address, of the hard guard */
-    char            *soft;    /* the soft guard's page */
+    char            *soft;    /* the soft guard's page; usable from the page above it */
     char            *top;     /* initial stack pointer: 16-byte aligned, coloured */
     uint8_t          size_class;
-    uint8_t          guarded; /* guards are really there */
+    _Atomic uint8_t  guarded; /* the soft guard is there */
     uint32_t         valgrind_id;
 };
 
 void             rt_stack_init(size_t default_size);
 uint8_t          rt_stack_class(size_t usable_size); /* 0 size: the default class */
+size_t           rt_stack_usable(uint8_t size_class); /* bytes a goroutine has at least */
 struct rt_stack *rt_stack_get(struct rt_p *p, uint8_t size_class); /* NULL: none can be had */
 void             rt_stack_put(struct rt_p *p, struct rt_stack *s);
 void             rt_stack_flush(struct rt_p *p);     /* give P's cache back to the pool */
 /* rt_stack_lift_soft / arm_soft -- remove or reinstall the soft guard.  Async-signal-safe. */
 bool rt_stack_lift_soft(struct rt_stack *s);
 bool rt_stack_arm_soft(struct rt_stack *s);
+/* rt_stack_of -- lowest address of the stack that addr lies in, guards included, or 0.  Async-signal-safe. */
+uintptr_t rt_stack_of(uintptr_t addr);
 
 /* ---- P ---------------------------------------------------------------- */
 
@@ -383,15 +402,19 @@ struct rt_p {
     uint32_t         free_g_count;
     struct rt_stack *stacks[RT_STACK_CLASSES];   /* stack cache */
     uint32_t         stack_count[RT_STACK_CLASSES];
+    char            *fresh[RT_STACK_CLASSES];    /* guarded but never used: a run of slots */
+    char            *fresh_end[RT_STACK_CLASSES];
     uint64_t         wake_at;    /* TSC: rate limit of wake-ups for runnext */
     uint64_t         next_id, last_id; /* goroutine ids taken in blocks */
     uint64_t         random;
 
     /* Timers: a 4-ary min heap by `when` (time.c). */
     struct rt_lock    timer_lock;
-    struct rt_timer **timers;
+    struct rt_timer_slot *timers;
     uint32_t          timer_count, timer_cap;
-    _Atomic int64_t   timer_first; /* when of timers[0], INT64_MAX if none */
+    _Atomic int64_t   timer_first;  /* key of timers[0], INT64_MAX if none; INT64_MIN..0 never */
+    struct rt_timer  *timer_firing; /* its fn runs now, on timer_runner; under timer_lock */
+    struct rt_m      *timer_runner;
 
     uint64_t stat_spawned, stat_steals, stat_switches;
 };
@@ -440,13 +463,24 @@ struct rt_timer {
     void       (*fn)(struct rt_timer *t, void *arg, uintptr_t seq);
     void        *arg;
     uintptr_t    seq;    /* the arming's number, for stale fires */
-    struct rt_p *p;      /* whose heap it is in; NULL: not armed */
-    uint32_t     index;  /* in that heap */
-    _Atomic uint32_t firing; /* fn runs now */
+    _Atomic(struct rt_p *) p; /* whose lock protects it and whose heap it is or was in; NULL: never armed */
+    uint32_t     slot;   /* 1 + its index in that heap; 0: not armed */
 };
 
+/* One place of the heap: the key beside the pointer, so that sifting stays in the array. */
+struct rt_timer_slot {
+    int64_t          key; /* <= timer->when: a later `when` moves it only once it is on top */
+    struct rt_timer *timer;
+};
+
+/*
+ * Zero a timer before first use.  A one-shot timer may be freed by its own fn or
+ * by whoever fn wakes: nothing touches it after fn is called.
+ */
 void    rt_timer_add(struct rt_timer *t); /* in the runtime; t not armed */
+bool    rt_timer_reset(struct rt_timer *t, int64_t when); /* arm or move; true: was armed */
 bool    rt_timer_del(struct rt_timer *t); /* true: was armed and will not fire; on return fn is not running unless we are in it */
+bool    rt_timer_cancel(struct rt_timer *t); /* the same without waiting for fn: for callers holding a lock fn takes */
 /* rt_timers_run -- fire what is due on p.  Returns: the next `when`, INT64_MAX if none. */
 int64_t rt_timers_run(struct rt_p *p, int64_t now);
 int64_t rt_timers_next(void); /* earliest of all Ps */

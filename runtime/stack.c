@@ -1,0 +1,583 @@
+/*
+ * stack.c -- goroutine stacks: where they come from and where they go back to.
+ *
+ * Stacks are slots of equal stride in a few large mappings (slabs), reserved
+ * with MAP_NORESERVE and committed page by page as they are touched.  There is
+ * one set of slabs for each size class; each new slab of a class is twice the
+ * size of the one before.  A slot, low to high:
+ *
+ *     hard guard   1 page    always traps; a fault here is fatal
+ *     emergency    4 pages   traps until an overflow; then deferred calls run here
+ *     soft guard   1 page    traps until an overflow
+ *     usable       ...       grows down into the soft guard
+ *     header       64 bytes  struct rt_stack, at the top, coloured
+ *
+ * The header and the frames of a parked goroutine share the top page, so that
+ * a parked goroutine costs one page.  Tops are spread over the page in 64-byte
+ * steps by slot number (the colour): otherwise the frames of all parked
+ * goroutines would compete for the same sets of the cache.
+ *
+ * A free stack is in one of four places, tried in this order:
+ *
+ *     P's cache    a LIFO list, no lock
+ *     hot          the class's shared LIFO list; memory still committed
+ *     fresh        P's own run of slots with guards that nobody has used
+ *     cold         slot numbers only; their memory is given to the kernel
+ *                  (MADV_FREE), header included, which is why they are numbers
+ *
+ * and then the next slots of the slab get their guards.  A P spills half its
+ * cache to hot, or to cold when hot is above its watermark.
+ *
+ * Guards.  MADV_GUARD_INSTALL (Linux 6.13) puts them into the page tables
+ * without splitting the mapping: a million guarded stacks are a handful of
+ * mappings.  They are installed for many slots at once by process_madvise, or
+ * one by one where that is refused.  On older kernels mprotect does it; then
+ * each stack costs two of the kernel's vm.max_map_count mappings, so we count
+ * them, say so once when there are no more, and give NULL.
+ *
+ * Locks: class->lock protects the class's lists and its place in the slab;
+ * it is the innermost lock.  Slab descriptors are written before slab_count
+ * says that they exist and never change or go away, so rt_stack_of needs no
+ * lock and may run in a signal handler; only their cold lists change, under
+ * the class's lock.  No system call is made under a lock.
+ */
+
+#include "runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#if defined(__has_include)
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#endif
+#endif
+#ifndef RUNNING_ON_VALGRIND
+#define RUNNING_ON_VALGRIND 0
+#define VALGRIND_STACK_REGISTER(lo, hi) 0
+#endif
+#ifdef RT_ASAN
+#include <sanitizer/asan_interface.h>
+#else
+#define __asan_unpoison_memory_region(start, size) ((void)(start), (void)(size))
+#endif
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
+#ifndef PIDFD_SELF_THREAD_GROUP
+#define PIDFD_SELF_THREAD_GROUP (-10001)
+#endif
+#ifndef SYS_process_madvise
+#define SYS_process_madvise 440
+#endif
+
+enum {
+    GUARD_SIZE = RT_STACK_GUARD_PAGES * RT_PAGE,
+    LIFT_SIZE = GUARD_SIZE - RT_PAGE, /* emergency pages and soft guard */
+    COLOURS = 16,
+    COLOUR_STEP = RT_CACHE_LINE,
+    OVERHEAD = 32 * 1024, /* of a slot beyond its usable size: guards, header, colour, rest */
+    MAX_SLABS = 512,
+    MAX_BATCH = 256,      /* slots per process_madvise; the kernel takes 1,024 */
+};
+
+_Static_assert(sizeof(struct rt_stack) <= RT_CACHE_LINE, "the header is one cache line");
+_Static_assert(GUARD_SIZE + COLOURS * COLOUR_STEP + RT_CACHE_LINE <= OVERHEAD, "overhead");
+
+static const size_t FIRST_SLAB = (size_t)1 << 30;
+static const size_t LAST_SLAB = (size_t)1 << 38;
+static const size_t HOT_BYTES = (size_t)1 << 30; /* watermark of hot, in bytes of address space */
+
+/* Class 0 is for the many; the others hold a round number of usable bytes. */
+static const size_t strides[RT_STACK_CLASSES] = {
+    64 << 10,
+    (64 << 10) + OVERHEAD,
+    (128 << 10) + OVERHEAD,
+    (256 << 10) + OVERHEAD,
+    (512 << 10) + OVERHEAD,
+    (1 << 20) + OVERHEAD,
+    (8 << 20) + OVERHEAD,
+    (64 << 20) + OVERHEAD,
+};
+
+struct slab {
+    char     *base;
+    char     *end;        /* of the slots */
+    uint32_t *cold;       /* slot numbers; behind the slots */
+    uint32_t  cold_count; /* under the class's lock */
+    uint8_t   size_class;
+};
+
+struct class {
+    struct rt_lock   lock;
+    struct rt_stack *hot;
+    _Atomic uint32_t hot_count;
+    _Atomic uint32_t cold_count; /* sum over the class's slabs */
+    char            *next, *end; /* slots of the newest slab without guards */
+    size_t           slab_size;  /* to ask for next time */
+    uint32_t         made;       /* slots taken from slabs */
+};
+
+enum guard_mode { GUARD_BATCHED, GUARD_MADVISE, GUARD_MPROTECT };
+
+static struct class classes[RT_STACK_CLASSES];
+static struct slab slabs[MAX_SLABS];
+static _Atomic uint32_t slab_count;
+static struct rt_lock slab_lock; /* appending to slabs; inside no class's lock */
+static uint8_t default_class;
+static _Atomic int guard_mode;
+static _Atomic long mprotect_left; /* stacks that mprotect may still guard */
+static _Atomic bool said_limit;
+
+/* ---- classes ------------------------------------------------------------ */
+
+void
+rt_stack_init(size_t default_size)
+{
+    if (sysconf(_SC_PAGESIZE) != RT_PAGE)
+        rt_throw("page size %ld is not supported", sysconf(_SC_PAGESIZE));
+    default_class = 0;
+    if (default_size != 0)
+        default_class = rt_stack_class(default_size);
+}
+
+size_t
+rt_stack_usable(uint8_t size_class)
+{
+    return strides[size_class] - (size_class == 0 ? OVERHEAD - RT_PAGE : OVERHEAD);
+}
+
+uint8_t
+rt_stack_class(size_t usable_size)
+{
+    uint8_t c = 0;
+
+    if (usable_size == 0)
+        return default_class;
+    while (c < RT_STACK_CLASSES - 1 && rt_stack_usable(c) < usable_size)
+        c++;
+    return c;
+}
+
+/* How many stacks of a class a P keeps, and moves at a time. */
+static uint32_t
+cache_batch(uint8_t c)
+{
+    size_t n = ((size_t)2 << 20) / strides[c];
+
+    return n < 1 ? 1 : (uint32_t)n;
+}
+
+static uint32_t
+hot_limit(uint8_t c)
+{
+    return (uint32_t)(HOT_BYTES / strides[c]);
+}
+
+/* ---- slabs -------------------------------------------------------------- */
+
+static struct slab *
+slab_of(uintptr_t addr)
+{
+    uint32_t n = atomic_load_explicit(&slab_count, memory_order_acquire);
+
+    while (n-- > 0)
+        if (addr >= (uintptr_t)slabs[n].base && addr < (uintptr_t)slabs[n].end)
+            return &slabs[n];
+    return NULL;
+}
+
+uintptr_t
+rt_stack_of(uintptr_t addr)
+{
+    struct slab *s = slab_of(addr);
+
+    return s == NULL ? 0 : addr - (addr - (uintptr_t)s->base) % strides[s->size_class];
+}
+
+/* Bytes of the cold list, whole pages. */
+static size_t
+list_size(const struct slab *s)
+{
+    size_t slots = (size_t)(s->end - s->base) / strides[s->size_class];
+
+    return (slots * sizeof(uint32_t) + RT_PAGE - 1) & ~(size_t)(RT_PAGE - 1);
+}
+
+/* Map a slab of at most `size` bytes, less if the kernel will not give so much. */
+static bool
+map_slab(uint8_t c, size_t size, struct slab *out)
+{
+    size_t stride = strides[c];
+
+    for (; size / stride >= 1; size /= 2) {
+        size_t length = size / stride * stride;
+
+        *out = (struct slab){ .end = (char *)length, .size_class = c };
+        out->base = mmap(NULL, length + list_size(out), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (out->base == MAP_FAILED)
+            continue;
+        out->end = out->base + length;
+        out->cold = (uint32_t *)(void *)out->end;
+        /* A huge page would commit the whole of a stack, and its neighbours'. */
+        (void)madvise(out->base, length, MADV_NOHUGEPAGE);
+        return true;
+    }
+    return false;
+}
+
+/* Give the class a new slab, unless another thread has just done so. */
+static bool
+grow(uint8_t c)
+{
+    struct class *class = &classes[c];
+    struct slab s;
+    size_t size;
+    uint32_t n;
+    bool mine;
+
+    rt_lock(&class->lock);
+    size = class->slab_size != 0 ? class->slab_size : FIRST_SLAB;
+    rt_unlock(&class->lock);
+    if (!map_slab(c, size > strides[c] * 4 ? size : strides[c] * 4, &s))
+        return false;
+    rt_lock(&class->lock);
+    mine = class->next == class->end;
+    if (mine) {
+        rt_lock(&slab_lock);
+        n = atomic_load_explicit(&slab_count, memory_order_relaxed);
+        mine = n < MAX_SLABS;
+        if (mine) {
+            slabs[n] = s;
+            atomic_store_explicit(&slab_count, n + 1, memory_order_release);
+            class->next = s.base;
+            class->end = s.end;
+            class->slab_size = size < LAST_SLAB ? size * 2 : size;
+        }
+        rt_unlock(&slab_lock);
+    }
+    n = class->next != class->end;
+    rt_unlock(&class->lock);
+    if (!mine)
+        munmap(s.base, (size_t)(s.end - s.base) + list_size(&s));
+    return n != 0;
+}
+
+/* ---- guards ------------------------------------------------------------- */
+
+static void
+say_limit(void)
+{
+    char text[200];
+    uint32_t made = 0;
+    int n;
+
+    if (atomic_exchange(&said_limit, true))
+        return;
+    for (int c = 0; c < RT_STACK_CLASSES; c++)
+        made += classes[c].made;
+    n = snprintf(text, sizeof text,
+                 "bulkhead: no more goroutine stacks: %u guarded by mprotect is the limit here "
+                 "(raise vm.max_map_count, or use Linux 6.13)\n", made);
+    (void)!write(STDERR_FILENO, text, (size_t)n);
+}
+
+/* The kernel has no guard markers: count what mprotect can give. */
+static void
+fall_back_to_mprotect(void)
+{
+    char text[32] = "";
+    long maps = 65530;
+    int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        if (read(fd, text, sizeof text - 1) > 0) {
+            maps = 0;
+            for (const char *p = text; *p >= '0' && *p <= '9'; p++)
+                maps = maps * 10 + (*p - '0');
+        }
+        close(fd);
+    }
+    /* Two mappings a stack; leave some for the application, at least 1,024. */
+    atomic_store(&mprotect_left, maps < 4096 ? maps / 4 : (maps - 1024 - maps / 16) / 2);
+    atomic_store(&guard_mode, GUARD_MPROTECT);
+}
+
+/* Advise `count` ranges of `size` bytes, `stride` apart.  False: errno says why. */
+static bool
+advise(char *first, size_t stride, uint32_t count, size_t size, int advice)
+{
+    struct iovec v[MAX_BATCH];
+
+    if (atomic_load_explicit(&guard_mode, memory_order_relaxed) == GUARD_BATCHED && count > 1) {
+        for (uint32_t i = 0; i < count; i++)
+            v[i] = (struct iovec){ first + i * stride, size };
+        if (syscall(SYS_process_madvise, PIDFD_SELF_THREAD_GROUP, v, (size_t)count, advice, 0) ==
+            (long)(count * size))
+            return true;
+        atomic_store(&guard_mode, GUARD_MADVISE);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (madvise(first + i * stride, size, advice) != 0)
+            return false;
+    return true;
+}
+
+/* Guard `count` slots.  Returns: how many of them, from the first, are guarded. */
+static uint32_t
+guard(char *first, size_t stride, uint32_t count)
+{
+    if (atomic_load(&guard_mode) != GUARD_MPROTECT) {
+        if (advise(first, stride, count, GUARD_SIZE, MADV_GUARD_INSTALL))
+            return count;
+        if (errno != EINVAL && errno != ENOSYS && errno != EPERM)
+            return 0;
+        fall_back_to_mprotect();
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (atomic_fetch_sub(&mprotect_left, 1) <= 0 ||
+            mprotect(first + i * stride, GUARD_SIZE, PROT_NONE) != 0) {
+            atomic_fetch_add(&mprotect_left, 1);
+            say_limit();
+            return i;
+        }
+    return count;
+}
+
+bool
+rt_stack_lift_soft(struct rt_stack *s)
+{
+    char *from = s->lo + RT_PAGE;
+    int r = atomic_load(&guard_mode) == GUARD_MPROTECT
+                ? mprotect(from, LIFT_SIZE, PROT_READ | PROT_WRITE)
+                : madvise(from, LIFT_SIZE, MADV_GUARD_REMOVE);
+
+    if (r == 0)
+        atomic_store_explicit(&s->guarded, 0, memory_order_relaxed);
+    return r == 0;
+}
+
+bool
+rt_stack_arm_soft(struct rt_stack *s)
+{
+    char *from = s->lo + RT_PAGE;
+    int r = atomic_load(&guard_mode) == GUARD_MPROTECT
+                ? mprotect(from, LIFT_SIZE, PROT_NONE)
+                : madvise(from, LIFT_SIZE, MADV_GUARD_INSTALL);
+
+    if (r == 0)
+        atomic_store_explicit(&s->guarded, 1, memory_order_relaxed);
+    return r == 0;
+}
+
+/* ---- slots -------------------------------------------------------------- */
+
+/* Write the header of a slot that has none: fresh or cold. */
+static struct rt_stack *
+make(uint8_t c, char *lo)
+{
+    size_t colour = ((size_t)(lo - slab_of((uintptr_t)lo)->base) / strides[c]) % COLOURS;
+    char *hi = lo + strides[c];
+    struct rt_stack *s = (struct rt_stack *)(void *)(hi - colour * COLOUR_STEP - RT_CACHE_LINE);
+
+    s->lo = lo;
+    s->soft = lo + GUARD_SIZE - RT_PAGE;
+    s->top = (char *)s;
+    s->size_class = c;
+    atomic_store_explicit(&s->guarded, 1, memory_order_relaxed);
+    s->valgrind_id = VALGRIND_STACK_REGISTER(lo, hi);
+    return s;
+}
+
+/* The next run of slots of the class, guarded, becomes P's own. */
+static bool
+refill_fresh(struct rt_p *p, uint8_t c)
+{
+    struct class *class = &classes[c];
+    size_t stride = strides[c];
+    uint32_t n, guarded;
+    char *first;
+
+    for (;;) {
+        rt_lock(&class->lock);
+        /* Few at first, then a quarter of what there is. */
+        n = class->made / 4;
+        n = n < cache_batch(c) / 2 ? cache_batch(c) / 2 : n;
+        n = n < 1 ? 1 : n > MAX_BATCH ? MAX_BATCH : n;
+        if (n > (uint32_t)((size_t)(class->end - class->next) / stride))
+            n = (uint32_t)((size_t)(class->end - class->next) / stride);
+        first = class->next;
+        class->next += n * stride;
+        class->made += n;
+        rt_unlock(&class->lock);
+        if (n > 0)
+            break;
+        if (!grow(c))
+            return false;
+    }
+    guarded = guard(first, stride, n);
+    p->fresh[c] = first;
+    p->fresh_end[c] = first + guarded * stride;
+    return p->fresh[c] != p->fresh_end[c];
+}
+
+/* Move up to a batch from hot to P's cache. */
+static void
+refill_hot(struct rt_p *p, uint8_t c)
+{
+    struct class *class = &classes[c];
+    uint32_t n = 0, limit = cache_batch(c);
+    struct rt_stack *first, *last = NULL;
+
+    if (atomic_load_explicit(&class->hot_count, memory_order_relaxed) == 0)
+        return;
+    rt_lock(&class->lock);
+    first = class->hot;
+    for (struct rt_stack *s = first; s != NULL && n < limit; s = s->next) {
+        last = s;
+        n++;
+    }
+    if (n > 0) {
+        class->hot = last->next;
+        atomic_fetch_sub_explicit(&class->hot_count, n, memory_order_relaxed);
+    }
+    rt_unlock(&class->lock);
+    if (n > 0) {
+        last->next = p->stacks[c];
+        p->stacks[c] = first;
+        p->stack_count[c] += n;
+    }
+}
+
+/* A cold slot of the class, or NULL. */
+static char *
+take_cold(uint8_t c)
+{
+    struct class *class = &classes[c];
+    char *lo = NULL;
+    uint32_t n = atomic_load_explicit(&slab_count, memory_order_acquire);
+
+    if (atomic_load_explicit(&class->cold_count, memory_order_relaxed) == 0)
+        return NULL;
+    rt_lock(&class->lock);
+    while (lo == NULL && n-- > 0) {
+        struct slab *s = &slabs[n];
+
+        if (s->size_class == c && s->cold_count > 0) {
+            lo = s->base + s->cold[--s->cold_count] * strides[c];
+            atomic_fetch_sub_explicit(&class->cold_count, 1, memory_order_relaxed);
+        }
+    }
+    rt_unlock(&class->lock);
+    return lo;
+}
+
+struct rt_stack *
+rt_stack_get(struct rt_p *p, uint8_t c)
+{
+    struct rt_stack *s;
+    char *lo;
+
+    if (rt_unlikely(p->stacks[c] == NULL))
+        refill_hot(p, c);
+    s = p->stacks[c];
+    if (rt_likely(s != NULL)) {
+        p->stacks[c] = s->next;
+        p->stack_count[c]--;
+        return s;
+    }
+    lo = take_cold(c);
+    if (lo == NULL) {
+        if (p->fresh[c] == p->fresh_end[c] && !refill_fresh(p, c))
+            return NULL;
+        lo = p->fresh[c];
+        p->fresh[c] += strides[c];
+    }
+    return make(c, lo);
+}
+
+/* ---- giving back -------------------------------------------------------- */
+
+/* Give the memory of a chain of stacks to the kernel, and keep their numbers. */
+static void
+chill(uint8_t c, struct rt_stack *first)
+{
+    struct class *class = &classes[c];
+    struct slab *slab;
+
+    while (first != NULL) {
+        struct rt_stack *s = first;
+        char *lo = s->lo, *usable = s->soft + RT_PAGE;
+
+        first = s->next;
+        slab = slab_of((uintptr_t)lo);
+        (void)madvise(usable, strides[c] - (size_t)(usable - lo), MADV_FREE);
+        rt_lock(&class->lock);
+        slab->cold[slab->cold_count++] = (uint32_t)((size_t)(lo - slab->base) / strides[c]);
+        atomic_fetch_add_explicit(&class->cold_count, 1, memory_order_relaxed);
+        rt_unlock(&class->lock);
+    }
+}
+
+/* Move n stacks, the most recently cached ones last, from P's cache to the pool. */
+static void
+spill(struct rt_p *p, uint8_t c, uint32_t n)
+{
+    struct class *class = &classes[c];
+    struct rt_stack *first, *last, *keep = p->stacks[c];
+    uint32_t kept = p->stack_count[c] - n;
+
+    /* Keep the newest: their memory is in the caches. */
+    for (uint32_t i = 1; i < kept; i++)
+        keep = keep->next;
+    first = kept > 0 ? keep->next : keep;
+    if (kept > 0)
+        keep->next = NULL;
+    else
+        p->stacks[c] = NULL;
+    p->stack_count[c] = kept;
+    if (atomic_load_explicit(&class->hot_count, memory_order_relaxed) >= hot_limit(c) &&
+        !RUNNING_ON_VALGRIND) {
+        chill(c, first);
+        return;
+    }
+    for (last = first; last->next != NULL;)
+        last = last->next;
+    rt_lock(&class->lock);
+    last->next = class->hot;
+    class->hot = first;
+    atomic_fetch_add_explicit(&class->hot_count, n, memory_order_relaxed);
+    rt_unlock(&class->lock);
+}
+
+void
+rt_stack_put(struct rt_p *p, struct rt_stack *s)
+{
+    uint8_t c = s->size_class;
+
+    if (rt_unlikely(atomic_load_explicit(&s->guarded, memory_order_relaxed) == 0))
+        (void)rt_stack_arm_soft(s);
+    /* Frames that were left by a jump leave their red zones behind. */
+    __asan_unpoison_memory_region(s->soft + RT_PAGE, (size_t)(s->top - s->soft) - RT_PAGE);
+    s->next = p->stacks[c];
+    p->stacks[c] = s;
+    if (rt_unlikely(++p->stack_count[c] > 2 * cache_batch(c)))
+        spill(p, c, cache_batch(c));
+}
+
+void
+rt_stack_flush(struct rt_p *p)
+{
+    for (uint8_t c = 0; c < RT_STACK_CLASSES; c++)
+        if (p->stack_count[c] > 0)
+            spill(p, c, p->stack_count[c]);
+}
