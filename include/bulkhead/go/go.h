@@ -163,7 +163,8 @@ noreturn void bh_exit(int status);
 
 /* ---- machinery; nothing below is API ---------------------------------- */
 
-#define BH_ARGS_SIZE_(p) _Generic((p), void *: 0, const void *: 0, default: sizeof *(p))
+#define BH_ARGS_SIZE_(...)                                                                     \
+    _Generic((__VA_ARGS__), void *: 0, const void *: 0, default: sizeof *(__VA_ARGS__))
 
 void bh_go_start_(bh_fn *fn, const void *args, size_t size);
 void bh_go_start_with_(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size);
