@@ -6,8 +6,9 @@
 #   make lint          layers, style, headers
 #   make bench-fibers  bench-panic  bench-crashstorm      ours and the peers, same run
 #   make conformance   Go's rules case by case
-#   make install PREFIX=/usr/local
-#   SAN=asan|ubsan|tsan make test      CC=clang make test
+#   make install PREFIX=/usr/local DESTDIR=
+#   SAN=asan|ubsan|tsan make test-units      CC=clang make test-units
+#   make test-valgrind  test-aarch64
 #
 # A layer's sources see include/ and their own folder; they cannot see another
 # layer's private headers, nor (tools/dev/layers.sh) include a higher layer's
@@ -24,10 +25,11 @@ PREFIX ?= /usr/local
 ARCH   ?= $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 VERSION := 0.1.0
 
-san.asan  := address
-san.ubsan := undefined
-san.tsan  := thread
-sanflags  := $(if $(SAN),-fsanitize=$(san.$(SAN)) -fno-sanitize-recover=all)
+# Faults are what we turn into panics, so UBSan leaves NULL and division to us.
+san.asan  := -fsanitize=address -DRT_ASAN
+san.ubsan := -fsanitize=undefined -fno-sanitize=null,integer-divide-by-zero
+san.tsan  := -fsanitize=thread -DRT_TSAN
+sanflags  := $(if $(SAN),$(san.$(SAN)) -fno-sanitize-recover=all)
 
 O      ?= build/$(notdir $(CC))$(SAN:%=-%)$(patsubst -O2,,$(OPT))$(if $(filter $(ARCH),$(shell uname -m)),,-$(ARCH))
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wvla \
@@ -48,7 +50,7 @@ $1.src  := $$(filter-out %_test.c,$$(wildcard $1/*.c)) $$(wildcard $1/*_$(ARCH).
 $1.obj  := $$(patsubst %,$O/%.o,$$($1.src))
 $1.test := $$(patsubst %.c,$O/%,$$(wildcard $1/*_test.c))
 $O/lib/libbh_$1.a: $$($1.obj) ; @mkdir -p $$(@D); rm -f $$@; $$(AR) rcs $$@ $$^
-$O/$1/%.o $O/pic/$1/%.o: own = -I$1
+$O/$1/%.o $O/pic/$1/%.o: own = -iquote $1
 $$($1.test): $O/%: $O/%.c.o $O/test/test.c.o $$(patsubst %,$O/lib/libbh_%.a,$1 $2)
 	$$(link)
 all: $O/lib/libbh_$1.a $$($1.test)
@@ -71,15 +73,28 @@ $O/pic/%.o: %
 	@mkdir -p $(@D); $(CC) $(CFLAGS_ALL) -fPIC -Iinclude $(own) -MMD -MP -c -o $@ $<
 
 # ---- what every target needs ---------------------------------------------
--include $(wildcard tools/*.mk bench/*.mk examples/*.mk test/*.mk http/*.mk)
+-include $(wildcard tools/*.mk bench/*.mk examples/*.mk test/*.mk http/*.mk \
+                    tools/*/*.mk examples/*/*.mk test/*/*.mk)
 
-all: $O/libbulkhead.a $O/libbulkhead.so
+all: $O/libbulkhead.a $O/libbulkhead.so $(patsubst %.c,$O/%,$(wildcard examples/*.c))
+$O/examples/%: $O/examples/%.c.o $O/libbulkhead.a ; $(link)
 $O/libbulkhead.a: $(patsubst %,$O/%.o,$(sources)) ; @rm -f $@; $(AR) rcs $@ $^
 $O/libbulkhead.so: $(patsubst %,$O/pic/%.o,$(sources)) tools/dev/bulkhead.map
 	@echo "  LD  $@"; $(CC) $(CFLAGS_ALL) $(LDFLAGS) -shared -Wl,-soname,libbulkhead.so.0 \
 	    -Wl,--version-script=tools/dev/bulkhead.map -o $@ $(filter %.o,$^) $(LIBS)
 
+# ---- what people type ----------------------------------------------------
+# Packages come first, then a second make: what is on the disk (a compiler, the
+# parser's sources) decides what there is to build.
+deps: ; @tools/deps.sh
+test: deps
+	@$(MAKE) --no-print-directory all
+	@tools/dev/suite.sh $(MAKE) O=$O $(suites)
+suites = test-units test-headers test-install $(sort $(more_suites))
+
+# The programs beside the sources, lowest layer first.
+test-units: $(tests) ; @tools/dev/units.sh $(tests)
 clean: ; rm -rf build
-.PHONY: all clean
+.PHONY: all deps test test-units clean
 .SECONDARY:
 -include $(shell find $O -name '*.d' 2>/dev/null)

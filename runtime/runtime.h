@@ -187,6 +187,15 @@ struct bh_g {
 #endif
 };
 
+/* Descriptors live in slabs, newest slab first; `used` ones have been handed out at least once. */
+struct rt_g_slab {
+    struct rt_g_slab *next;
+    _Atomic uint32_t  used;
+    uint32_t          count;
+    _Alignas(RT_CACHE_LINE) struct bh_g g[];
+};
+extern _Atomic(struct rt_g_slab *) rt_g_slabs;
+
 /* ---- M ---------------------------------------------------------------- */
 
 enum { /* m->attention: why rt_enter must take the slow path */
@@ -212,6 +221,8 @@ struct rt_m {
     struct rt_m     *all_next;
     struct bh_g     *locked_g; /* bh_lock_thread */
     struct rt_p     *next_p;   /* handed over by whoever wakes us */
+    struct bh_g     *next_g;   /* picked by the goroutine that left, for the scheduler to start */
+    struct bh_g     *blocked_g; /* inside rt_block_begin .. end */
     bool             spinning; /* looking for work; counted in sched.spinning */
     int              id;
     int              tid;      /* kernel thread id */
@@ -345,6 +356,19 @@ void rt_block_end(void);
 /* Every goroutine, for dumps and gdb: fn returns false to stop.  Descriptors may change meanwhile. */
 void rt_each_g(bool (*fn)(struct bh_g *g, void *arg), void *arg);
 
+/* rt_ticks -- a cheap cycle counter of unknown rate: for deciding when to look at a clock. */
+static inline uint64_t
+rt_ticks(void)
+{
+#if defined(__x86_64__)
+    return __builtin_ia32_rdtsc();
+#else
+    uint64_t t;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(t));
+    return t << 5; /* tens of MHz: scale to the order of cycles */
+#endif
+}
+
 /* ---- stacks (stack.c) ------------------------------------------------- */
 
 /*
@@ -404,7 +428,8 @@ struct rt_p {
     uint32_t         stack_count[RT_STACK_CLASSES];
     char            *fresh[RT_STACK_CLASSES];    /* guarded but never used: a run of slots */
     char            *fresh_end[RT_STACK_CLASSES];
-    uint64_t         wake_at;    /* TSC: rate limit of wake-ups for runnext */
+    uint64_t         wake_at;    /* ticks: rate limit of wake-ups for runnext */
+    uint64_t         timers_at;  /* ticks: look at the timers from then on */
     uint64_t         next_id, last_id; /* goroutine ids taken in blocks */
     uint64_t         random;
 
@@ -412,7 +437,7 @@ struct rt_p {
     struct rt_lock    timer_lock;
     struct rt_timer_slot *timers;
     uint32_t          timer_count, timer_cap;
-    _Atomic int64_t   timer_first;  /* key of timers[0], INT64_MAX if none; INT64_MIN..0 never */
+    _Atomic int64_t   timer_first;  /* key of timers[0]; INT64_MAX or 0: none */
     struct rt_timer  *timer_firing; /* its fn runs now, on timer_runner; under timer_lock */
     struct rt_m      *timer_runner;
 
@@ -439,7 +464,12 @@ struct rt_sched {
     _Atomic int32_t   foreign;     /* plain threads have used the runtime: no deadlock reports */
     _Atomic int32_t   blocking;    /* Ms in bh_blocking */
     _Atomic int32_t   panicking;   /* goroutines running deferred calls of a panic */
+    _Atomic int32_t   crashing;    /* somebody prints a crash: main must not exit under it */
     _Atomic int64_t   last_poll;   /* ns; 0 while an M blocks in the poller */
+    _Atomic int64_t   coarse_now;  /* ns, at most a monitor period old; stamps waits */
+    _Atomic bool      sysmon_waiting; /* all Ps idle: the monitor sleeps */
+    struct rt_note    sysmon_note;
+    struct rt_note    main_note;   /* wakes bh_main's thread */
     _Atomic bool      main_done;
     _Atomic bool      main_exited; /* main called bh_goexit */
     bool              simulate;

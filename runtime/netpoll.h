@@ -1,0 +1,81 @@
+#ifndef BULKHEAD_RUNTIME_NETPOLL_H
+#define BULKHEAD_RUNTIME_NETPOLL_H
+
+/* netpoll.h -- PRIVATE: waiting for descriptors.  netpoll.c has the design. */
+
+#include "runtime.h"
+
+enum rt_poll_side { RT_POLL_READ, RT_POLL_WRITE, RT_POLL_SIDES };
+
+enum { /* pd->info: what stops a call without asking the kernel; read without the lock */
+    RT_POLL_EXPIRED_READ = 1 << RT_POLL_READ,
+    RT_POLL_EXPIRED_WRITE = 1 << RT_POLL_WRITE,
+    RT_POLL_CLOSING = 4,
+    RT_POLL_CANCELED = 8,
+    RT_POLL_HUP = 16, /* end, error or urgent data seen: a short read proves nothing any more */
+};
+
+struct rt_poll {
+    struct rt_lock   lock;
+    int              fd;
+    uint32_t         index;   /* in the table; for ever */
+    uint32_t         seq;     /* +1 each time it is recycled: events carry it */
+    _Atomic uint32_t info;    /* RT_POLL_*; written under the lock */
+    int              cancel_code;
+    struct rt_poll  *next_free;
+    struct {
+        struct bh_g    *g;        /* waits for this side */
+        bool            ready;    /* an edge nobody has consumed */
+        int64_t         deadline; /* 0: none */
+        int64_t         armed_at; /* what the timer is armed for, 0: not armed; <= deadline */
+        struct rt_timer timer;
+    } side[RT_POLL_SIDES];
+};
+
+/* All but rt_poll_status and rt_poll_hup bracket themselves: call them from application state. */
+
+/* rt_poll_open -- watch fd.  Returns: 0 or -errno (-EPERM: not pollable). */
+int  rt_poll_open(int fd, struct rt_poll **pd);
+/* rt_poll_close -- stop watching and recycle pd, which nobody uses any more.  fd stays open. */
+void rt_poll_close(struct rt_poll *pd);
+/* rt_poll_evict -- closing: waiting calls and later ones get BH_ECLOSED. */
+void rt_poll_evict(struct rt_poll *pd);
+/* rt_poll_cancel -- the same with code, until cancelled with 0. */
+void rt_poll_cancel(struct rt_poll *pd, int code);
+/* rt_poll_deadline -- of both sides or one; absolute, 0 for none.  sides: 1 << side. */
+void rt_poll_deadline(struct rt_poll *pd, unsigned sides, int64_t at);
+/* rt_poll_wait -- Blocks: until that side is ready.  Returns: 0 (try again) or why not. */
+int  rt_poll_wait(struct rt_poll *pd, enum rt_poll_side side);
+
+int rt_poll_status_slow(struct rt_poll *pd, enum rt_poll_side side);
+
+/* rt_poll_status -- 0, or the error that calls on that side get now. */
+static inline int
+rt_poll_status(struct rt_poll *pd, enum rt_poll_side side)
+{
+    uint32_t stop = (1u << side) | RT_POLL_CLOSING | RT_POLL_CANCELED;
+
+    if (rt_likely((atomic_load_explicit(&pd->info, memory_order_relaxed) & stop) == 0))
+        return 0;
+    return rt_poll_status_slow(pd, side);
+}
+
+static inline bool
+rt_poll_hup(struct rt_poll *pd)
+{
+    return (atomic_load_explicit(&pd->info, memory_order_relaxed) & RT_POLL_HUP) != 0;
+}
+
+/* ---- between netpoll.c and netpoll_epoll.c ------------------------------ */
+
+/* rt_poll_event -- an edge.  Readied goroutines are appended to *list. */
+void rt_poll_event(uint64_t tag, bool readable, bool writable, bool hup, struct rt_glist *list);
+uint64_t rt_poll_tag(const struct rt_poll *pd);
+
+int  rt_epoll_add(int fd, uint64_t tag);
+void rt_epoll_del(int fd);
+
+/* rt_netpoll_wake_before -- a timer due at `when` was armed: end a wait that would miss it. */
+void rt_netpoll_wake_before(int64_t when);
+
+#endif
