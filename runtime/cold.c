@@ -222,7 +222,9 @@ rt_cold_set_name(struct bh_g *g, const char *name)
     size_t length = strnlen(name, RT_NAME_SIZE - 1); /* a bad pointer faults here */
     if (length == 0 && g->cold == NULL)
         return;
-    struct rt_cold *c = rt_cold(g);
+    struct rt_cold *c = rt_cold_try(g);
+    if (c == NULL)
+        return; /* called in the runtime too: nameless is better than dead */
     memmove(c->name, name, length);
     memset(c->name + length, 0, RT_NAME_SIZE - length);
 }

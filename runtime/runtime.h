@@ -515,6 +515,12 @@ bool    rt_timer_cancel(struct rt_timer *t); /* the same without waiting for fn:
 int64_t rt_timers_run(struct rt_p *p, int64_t now);
 int64_t rt_timers_next(void); /* earliest of all Ps */
 
+/* ---- channels (chan.c) ------------------------------------------------ */
+
+struct bh_chan;
+/* rt_chan_close -- bh_close of an open channel, in the runtime or scheduler code; a ctx lock may be held. */
+void rt_chan_close(struct bh_chan *c);
+
 /* ---- poller (netpoll.c) ----------------------------------------------- */
 
 struct rt_glist { struct bh_g *head, *tail; int count; };
