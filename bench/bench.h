@@ -1,0 +1,69 @@
+#ifndef BULKHEAD_BENCH_BENCH_H
+#define BULKHEAD_BENCH_BENCH_H
+
+/*
+ * bench.h -- what the benchmark programs share: a clock, memory in use, a table
+ * of tests.  A program runs the one test named on its command line and prints
+ * "metric<TAB>value" for each thing it measured.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bulkhead/go/go.h>
+
+struct bench {
+    const char *name;
+    int         procs; /* Ps it runs on */
+    bh_fn      *run;   /* the main goroutine */
+};
+
+static inline int64_t
+bench_now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* bench_resident -- bytes of this process that are in memory. */
+static inline int64_t
+bench_resident(void)
+{
+    FILE *f = fopen("/proc/self/statm", "r");
+    long  pages = 0;
+
+    if (f == NULL || fscanf(f, "%*s %ld", &pages) != 1)
+        exit(1);
+    fclose(f);
+    return (int64_t)pages * sysconf(_SC_PAGESIZE);
+}
+
+static inline void
+bench_print(const char *metric, double value)
+{
+    printf("%s\t%.4g\n", metric, value);
+}
+
+/* bench_main -- run the test that argv names.  Returns: the exit status. */
+static inline int
+bench_main(const struct bench *tests, int argc, char **argv)
+{
+    for (const struct bench *t = tests; argc == 2 && t->name != NULL; t++) {
+        if (strcmp(t->name, argv[1]) == 0)
+            return bh_main_with(&(struct bh_options){ .procs = t->procs }, t->run, NULL);
+    }
+    fprintf(stderr, "usage: %s TEST, one of:", argv[0]);
+    for (const struct bench *t = tests; t->name != NULL; t++)
+        fprintf(stderr, " %s", t->name);
+    fprintf(stderr, "\n");
+    return 2;
+}
+
+#endif

@@ -1,0 +1,20 @@
+# bench.mk -- ours and the peers, same machine, same run (run.sh).
+
+bench := $(patsubst %.c,$O/%,$(wildcard bench/*.c))
+all: $(bench)
+$(bench): $O/%: $O/%.c.o $O/libbulkhead.a ; $(link)
+
+$O/bench/go_%: bench/peers/go/%.go
+	@mkdir -p $(@D); echo "  GO  $<"; GO111MODULE=off go build -o $@ $<
+$O/bench/boost_%: bench/peers/boost/%.cc
+	@mkdir -p $(@D); echo "  CXX $<"; g++ -O2 -pthread -o $@ $< -lboost_fiber -lboost_context
+
+bench-deps: ; @tools/deps.sh build peers
+bench-fibers bench-panic: bench-deps
+	@$(MAKE) --no-print-directory O=$O run-$@
+run-bench-fibers: $O/bench/fibers $O/bench/go_fibers $O/bench/boost_fibers
+	@bench/run.sh bench/fibers.targets $< Go=$O/bench/go_fibers Boost.Fiber=$O/bench/boost_fibers
+run-bench-panic: $O/bench/panic $O/bench/go_panic
+	@bench/run.sh bench/panic.targets $< Go=$O/bench/go_panic
+
+.PHONY: bench-deps bench-fibers bench-panic run-bench-fibers run-bench-panic

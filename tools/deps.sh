@@ -1,0 +1,88 @@
+#!/bin/bash
+#
+# deps.sh -- install what Bulkhead needs from Debian 12, and nothing else.
+#
+#     tools/deps.sh [-n] [group ...]     groups: build test lint aarch64 peers all
+#                                        default: build test
+#
+# Says what it installs and why; skips what is there; asks nothing.  Needs root,
+# or sudo that works without a password.  -n only says what is missing (status 1 if
+# anything is).  Works on a bare Debian: this file needs bash, dpkg and apt only.
+
+set -u
+
+# group  package  why
+packages='
+build    make                   the build
+build    gcc                    the compiler
+build    libc6-dev              headers of the C library
+build    pkg-config             finds the installed library (bulkhead.pc)
+build    node-llhttp            sources of the HTTP/1.1 parser that the server compiles
+test     clang                  second compiler: every header and fault test must pass with both
+test     libclang-rt-14-dev     its sanitizer and fuzzer runtimes
+test     gdb                    tests of the debugger script; backtraces across the switch
+test     python3                gdb script; drives the browser test
+test     curl                   a client we did not write, against the server
+test     chromium               clicks the buttons of the crash lab
+test     procps                 finds leftover processes of a test
+lint     pmccabe                length of functions
+lint     codespell              spelling of comments and documents
+lint     clang-format           layout of the sources
+aarch64  gcc-aarch64-linux-gnu  cross compiler
+aarch64  libc6-dev-arm64-cross  its C library
+aarch64  qemu-user              runs what it builds
+valgrind valgrind               uninitialised reads
+peers    golang-go              Go, the peer of every benchmark
+peers    g++                    compiles the Boost.Fiber peer
+peers    libboost-fiber-dev     Boost.Fiber
+peers    wrk                    HTTP load
+'
+
+only_say=no
+if [ "${1-}" = -n ]; then
+    only_say=yes
+    shift
+fi
+groups=" ${*:-build test} "
+
+installed() {
+    dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -q '^installed$'
+}
+
+missing=()
+while read -r group package why; do
+    [ -n "$group" ] || continue
+    case "$groups" in *" $group "* | *" all "*) ;; *) continue ;; esac
+    installed "$package" && continue
+    printf 'deps: %-22s %s\n' "$package" "$why"
+    missing+=("$package")
+done <<<"$packages"
+
+[ ${#missing[@]} -gt 0 ] || exit 0
+[ $only_say = no ] || exit 1
+
+if [ "$(id -u)" = 0 ]; then
+    as_root=()
+elif sudo -n true 2>/dev/null; then
+    as_root=(sudo -n)
+else
+    echo "deps: the packages above are missing; run as root: apt-get install ${missing[*]}" >&2
+    exit 1
+fi
+
+apt() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 "$@" </dev/null
+}
+
+# The index may be absent on a fresh image, or stale: refresh it only if needed.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+if ! apt install --no-install-recommends "${missing[@]}" >"$log" 2>&1; then
+    { apt update && apt install --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 || {
+        cat "$log" >&2
+        echo "deps: apt-get could not install ${missing[*]}" >&2
+        exit 1
+    }
+fi
+echo "deps: installed ${#missing[@]} package(s)"

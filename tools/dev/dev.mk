@@ -1,0 +1,38 @@
+# dev.mk -- checks that are not the code's own tests: style, headers, the
+# installed tree, other machines.
+
+lint: ; @tools/dev/lint.sh
+test-headers: ; @tools/dev/headers.sh
+
+# ---- the installed tree ----------------------------------------------------
+major   := $(firstword $(subst ., ,$(VERSION)))
+headers := $(shell find include -name '*.h')
+libdir  ?= $(PREFIX)/lib
+dest     = $(DESTDIR)$(PREFIX)
+
+install: all
+	install -d $(DESTDIR)$(libdir)/pkgconfig $(sort $(patsubst include/%,$(dest)/include/%,$(dir $(headers))))
+	for h in $(headers); do install -m 644 $$h $(dest)/$$h || exit; done
+	install -m 644 $O/libbulkhead.a $(DESTDIR)$(libdir)/
+	install -m 755 $O/libbulkhead.so $(DESTDIR)$(libdir)/libbulkhead.so.$(VERSION)
+	ln -sf libbulkhead.so.$(VERSION) $(DESTDIR)$(libdir)/libbulkhead.so.$(major)
+	ln -sf libbulkhead.so.$(major) $(DESTDIR)$(libdir)/libbulkhead.so
+	sed -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' tools/dev/bulkhead.pc.in \
+	    >$(DESTDIR)$(libdir)/pkgconfig/bulkhead.pc
+
+# README's example, built with nothing but pkg-config's answer, in both ways.
+test-install: all ; @tools/dev/install_test.sh $O "$(MAKE) O=$O CC=$(CC)" "$(CC)"
+
+# ---- other ways to run the unit tests ---------------------------------------
+test-valgrind: $(tests)
+	@TEST_TIMEOUT=20 TEST_RUN='valgrind -q --error-exitcode=99 --trace-children=yes \
+	    --suppressions=tools/dev/valgrind.supp' tools/dev/units.sh $(tests)
+
+# Debian's cross compiler and user-mode emulator; only for x86-64 hosts.
+cross := aarch64-linux-gnu
+test-aarch64: ; @tools/deps.sh build aarch64
+	@$(MAKE) --no-print-directory CC=$(cross)-gcc ARCH=aarch64 O=build/aarch64 test-units \
+	    TEST_RUN='qemu-aarch64 -L /usr/$(cross)' TEST_TIMEOUT=10
+export TEST_RUN TEST_TIMEOUT
+
+.PHONY: lint install test-headers test-install test-valgrind test-aarch64
