@@ -201,6 +201,7 @@ extern _Atomic(struct rt_g_slab *) rt_g_slabs;
 enum { /* m->attention: why rt_enter must take the slow path */
     RT_ATTENTION_TAKEN = 1,   /* the monitor took our P */
     RT_ATTENTION_PREEMPT = 2, /* ran for 10 ms: yield */
+    RT_ATTENTION_RAID = 4,    /* a thief looks at our runnext: wait for it */
 };
 
 struct rt_m {
@@ -222,7 +223,7 @@ struct rt_m {
     struct bh_g     *locked_g; /* bh_lock_thread */
     struct rt_p     *next_p;   /* handed over by whoever wakes us */
     struct bh_g     *next_g;   /* picked by the goroutine that left, for the scheduler to start */
-    struct bh_g     *blocked_g; /* inside rt_block_begin .. end */
+    bool             exiting;  /* its locked goroutine ended: the thread ends too */
     bool             spinning; /* looking for work; counted in sched.spinning */
     int              id;
     int              tid;      /* kernel thread id */
@@ -335,6 +336,9 @@ void rt_ready_tail(struct bh_g *g);
 void rt_yield(enum rt_why why);
 
 /* rt_spawn -- start fn, in the runtime.  System goroutines are not counted as alive. */
+noreturn void rt_goroutine_end(void); /* panic.c: a goexit has run every deferred call */
+noreturn void rt_main_done(void);     /* main returned: stop the scheduler, wake bh_main */
+void rt_report_leaks(int fd);         /* traceback.c */
 struct bh_g *rt_spawn(bh_fn *fn, const void *args, size_t size, unsigned flags, void *created_pc);
 
 /* rt_point -- a scheduling point of the deterministic scheduler: may yield.  Nothing otherwise. */
@@ -391,6 +395,7 @@ struct rt_stack {
 
 void             rt_stack_init(size_t default_size);
 uint8_t          rt_stack_class(size_t usable_size); /* 0 size: the default class */
+int64_t          rt_stack_limit(void); /* how many stacks the kernel can guard; INT64_MAX: no limit */
 size_t           rt_stack_usable(uint8_t size_class); /* bytes a goroutine has at least */
 struct rt_stack *rt_stack_get(struct rt_p *p, uint8_t size_class); /* NULL: none can be had */
 void             rt_stack_put(struct rt_p *p, struct rt_stack *s);
@@ -398,6 +403,12 @@ void             rt_stack_flush(struct rt_p *p);     /* give P's cache back to t
 /* rt_stack_lift_soft / arm_soft -- remove or reinstall the soft guard.  Async-signal-safe. */
 bool rt_stack_lift_soft(struct rt_stack *s);
 bool rt_stack_arm_soft(struct rt_stack *s);
+/*
+ * rt_stack_land -- rt_resume for a goroutine whose soft guard is lifted: arms it on the way.
+ * Arming takes away the emergency pages, which its caller may be running on.  If the
+ * landing frame is itself in them, the guard stays lifted.
+ */
+noreturn void rt_stack_land(struct rt_stack *s, const struct bh_checkpoint *at);
 /* rt_stack_of -- lowest address of the stack that addr lies in, guards included, or 0.  Async-signal-safe. */
 uintptr_t rt_stack_of(uintptr_t addr);
 
@@ -473,6 +484,8 @@ struct rt_sched {
     _Atomic bool      main_done;
     _Atomic bool      main_exited; /* main called bh_goexit */
     bool              simulate;
+    uint8_t           stack_class; /* of goroutines that ask for none */
+    int64_t           g_limit;     /* goroutines that can have a guarded stack */
     bool              running;
     bool              membarrier;  /* hand-off of busy Ms is possible */
     uint64_t          seed;
@@ -480,6 +493,15 @@ struct rt_sched {
     struct bh_hooks   hooks;
 };
 extern struct rt_sched rt_sched;
+
+/* ---- channels for runtime code (chan.c): inside rt_enter or in scheduler code -- */
+
+struct bh_chan;
+
+/* rt_chan_offer -- send without waiting.  Returns: false if full or closed. */
+bool rt_chan_offer(struct bh_chan *c, const void *value);
+/* rt_chan_close -- Returns: false if it was closed already. */
+bool rt_chan_close(struct bh_chan *c);
 
 /* ---- timers (time.c) -------------------------------------------------- */
 
@@ -514,12 +536,6 @@ bool    rt_timer_cancel(struct rt_timer *t); /* the same without waiting for fn:
 /* rt_timers_run -- fire what is due on p.  Returns: the next `when`, INT64_MAX if none. */
 int64_t rt_timers_run(struct rt_p *p, int64_t now);
 int64_t rt_timers_next(void); /* earliest of all Ps */
-
-/* ---- channels (chan.c) ------------------------------------------------ */
-
-struct bh_chan;
-/* rt_chan_close -- bh_close of an open channel, in the runtime or scheduler code; a ctx lock may be held. */
-void rt_chan_close(struct bh_chan *c);
 
 /* ---- poller (netpoll.c) ----------------------------------------------- */
 

@@ -92,6 +92,12 @@ enum {
 _Static_assert(sizeof(struct rt_stack) <= RT_CACHE_LINE, "the header is one cache line");
 _Static_assert(GUARD_SIZE + COLOURS * COLOUR_STEP + RT_CACHE_LINE <= OVERHEAD, "overhead");
 
+#if defined(__x86_64__)
+enum { CHECKPOINT_SP = 6 }; /* in bh_checkpoint.reg: see switch_*.S */
+#elif defined(__aarch64__)
+enum { CHECKPOINT_SP = 20 };
+#endif
+
 static const size_t FIRST_SLAB = (size_t)1 << 30;
 static const size_t LAST_SLAB = (size_t)1 << 38;
 static const size_t HOT_BYTES = (size_t)1 << 30; /* watermark of hot, in bytes of address space */
@@ -138,16 +144,6 @@ static _Atomic long mprotect_left; /* stacks that mprotect may still guard */
 static _Atomic bool said_limit;
 
 /* ---- classes ------------------------------------------------------------ */
-
-void
-rt_stack_init(size_t default_size)
-{
-    if (sysconf(_SC_PAGESIZE) != RT_PAGE)
-        rt_throw("page size %ld is not supported", sysconf(_SC_PAGESIZE));
-    default_class = 0;
-    if (default_size != 0)
-        default_class = rt_stack_class(default_size);
-}
 
 size_t
 rt_stack_usable(uint8_t size_class)
@@ -336,13 +332,8 @@ advise(char *first, size_t stride, uint32_t count, size_t size, int advice)
 static uint32_t
 guard(char *first, size_t stride, uint32_t count)
 {
-    if (atomic_load(&guard_mode) != GUARD_MPROTECT) {
-        if (advise(first, stride, count, GUARD_SIZE, MADV_GUARD_INSTALL))
-            return count;
-        if (errno != EINVAL && errno != ENOSYS && errno != EPERM)
-            return 0;
-        fall_back_to_mprotect();
-    }
+    if (atomic_load(&guard_mode) != GUARD_MPROTECT)
+        return advise(first, stride, count, GUARD_SIZE, MADV_GUARD_INSTALL) ? count : 0;
     for (uint32_t i = 0; i < count; i++)
         if (atomic_fetch_sub(&mprotect_left, 1) <= 0 ||
             mprotect(first + i * stride, GUARD_SIZE, PROT_NONE) != 0) {
@@ -377,6 +368,65 @@ rt_stack_arm_soft(struct rt_stack *s)
     if (r == 0)
         atomic_store_explicit(&s->guarded, 1, memory_order_relaxed);
     return r == 0;
+}
+
+/*
+ * One system call and the landing, without touching the stack in between: its
+ * pages are gone after the call.  The stack pointer is moved to the landing
+ * frame first, so that a signal in between finds a stack.
+ */
+noreturn void
+rt_stack_land(struct rt_stack *s, const struct bh_checkpoint *at)
+{
+    bool protect = atomic_load(&guard_mode) == GUARD_MPROTECT;
+    long call = protect ? SYS_mprotect : SYS_madvise;
+    long advice = protect ? PROT_NONE : MADV_GUARD_INSTALL;
+    uintptr_t sp = at->reg[CHECKPOINT_SP];
+
+    if (sp < (uintptr_t)s->soft + 2 * RT_PAGE || sp > (uintptr_t)s->top)
+        rt_resume(at);
+    __asan_unpoison_memory_region(s->lo + RT_PAGE, LIFT_SIZE);
+    atomic_store_explicit(&s->guarded, 1, memory_order_relaxed);
+#if defined(__x86_64__)
+    __asm__ volatile("movq %[sp], %%rsp\n\tsyscall\n\tmovq %[at], %%rdi\n\tjmp rt_resume"
+                     :
+                     : [sp] "r"(sp), [at] "b"(at), "a"(call), "D"(s->lo + RT_PAGE),
+                       "S"((long)LIFT_SIZE), "d"(advice)
+                     : "rcx", "r11", "memory");
+#elif defined(__aarch64__)
+    register long x8 __asm__("x8") = call;
+    register void *x0 __asm__("x0") = s->lo + RT_PAGE;
+    register long x1 __asm__("x1") = LIFT_SIZE;
+    register long x2 __asm__("x2") = advice;
+
+    __asm__ volatile("mov sp, %[sp]\n\tsvc #0\n\tmov x0, %[at]\n\tb rt_resume"
+                     : "+r"(x0)
+                     : [sp] "r"(sp), [at] "r"(at), "r"(x8), "r"(x1), "r"(x2)
+                     : "memory");
+#endif
+    __builtin_unreachable();
+}
+
+void
+rt_stack_init(size_t default_size)
+{
+    char *page;
+
+    if (sysconf(_SC_PAGESIZE) != RT_PAGE)
+        rt_throw("page size %ld is not supported", sysconf(_SC_PAGESIZE));
+    default_class = default_size == 0 ? 0 : rt_stack_class(default_size);
+    page = mmap(NULL, RT_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        rt_throw("out of memory");
+    if (madvise(page, RT_PAGE, MADV_GUARD_INSTALL) != 0)
+        fall_back_to_mprotect();
+    munmap(page, RT_PAGE);
+}
+
+int64_t
+rt_stack_limit(void)
+{
+    return atomic_load(&guard_mode) == GUARD_MPROTECT ? atomic_load(&mprotect_left) : INT64_MAX;
 }
 
 /* ---- slots -------------------------------------------------------------- */
