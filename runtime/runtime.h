@@ -474,6 +474,7 @@ struct rt_sched {
     _Atomic int32_t   io_waiters;  /* goroutines waiting for descriptors or signals */
     _Atomic int32_t   foreign;     /* plain threads have used the runtime: no deadlock reports */
     _Atomic int32_t   blocking;    /* Ms in bh_blocking */
+    _Atomic int32_t   polling;     /* threads in the poller, or on the way out of it with work */
     _Atomic int32_t   panicking;   /* goroutines running deferred calls of a panic */
     _Atomic int32_t   crashing;    /* somebody prints a crash: main must not exit under it */
     _Atomic int64_t   last_poll;   /* ns; 0 while an M blocks in the poller */
