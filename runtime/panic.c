@@ -115,7 +115,7 @@ static const char *
 nil_text(const void *value)
 {
     (void)value;
-    return "panic called with nil argument (use GODEBUG=panicnil=1 to disable)";
+    return "panic called with nil argument";
 }
 
 /* A string prints as itself, like a String method would. */

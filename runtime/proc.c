@@ -23,11 +23,11 @@
  * I3  m->in_rt is set whenever a switch happens
  *
  * After Go's runtime/proc.go.  We differ in switching without the scheduler's
- * stack, in giving stacks late, and in owner-only runnext (sched.h).
+ * stack, in giving stacks late, and in owner-only runnext (runq.h).
  */
 
 #include "cold.h"
-#include "sched.h"
+#include "runq.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -25,7 +25,7 @@
  */
 
 #include "cold.h"
-#include "sched.h"
+#include "runq.h"
 
 #include <errno.h>
 #include <linux/membarrier.h>

@@ -15,7 +15,7 @@
  * Only the one M uses this state; no lock.
  */
 
-#include "sched.h"
+#include "runq.h"
 
 #include <stdlib.h>
 

@@ -18,7 +18,7 @@
  * After Go's sysmon and retake.  We differ in taking Ps from application code.
  */
 
-#include "sched.h"
+#include "runq.h"
 
 #include <pthread.h>
 #include <time.h>

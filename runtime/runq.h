@@ -1,8 +1,8 @@
-#ifndef BULKHEAD_RUNTIME_SCHED_H
-#define BULKHEAD_RUNTIME_SCHED_H
+#ifndef BULKHEAD_RUNTIME_RUNQ_H
+#define BULKHEAD_RUNTIME_RUNQ_H
 
 /*
- * sched.h -- PRIVATE to proc.c, sched.c, sim.c and sysmon.c: the run queues and
+ * runq.h -- PRIVATE to proc.c, sched.c, sim.c and sysmon.c: the run queues and
  * what the four say to each other.
  *
  * A P's queue is Go's: a ring that its owner fills at the tail and anyone empties
