@@ -293,7 +293,8 @@ land(struct bh_g *g, const struct bh_checkpoint *at, uintptr_t frame)
 static void
 move_panic(struct bh_panic *to, const struct bh_panic *from)
 {
-    *to = *from;
+    memcpy(to, from, offsetof(struct bh_panic, buffer_));
+    memcpy(to->buffer_, from->buffer_, strlen(from->buffer_) + 1);
     if (from->value == from->payload_)
         to->value = to->payload_;
     else if (from->value == from->buffer_)
@@ -454,6 +455,16 @@ init_text(struct rt_panic *p, const struct bh_kind *kind)
     p->pub.value = p->pub.text = p->pub.buffer_;
 }
 
+/* A text without directives: no need for the formatter, which costs as much as the panic. */
+static void
+copy_text(char *buffer, const char *text)
+{
+    size_t length = strnlen(text, BH_PANIC_TEXT - 1);
+
+    memcpy(buffer, text, length);
+    buffer[length] = '\0';
+}
+
 noreturn void
 bh_panic_at_(const char *file, int line, const char *format, ...)
 {
@@ -464,9 +475,13 @@ bh_panic_at_(const char *file, int line, const char *format, ...)
     p.pub.file = file;
     p.pub.line = line;
     p.pub.pc = (uintptr_t)__builtin_return_address(0);
-    va_start(args, format);
-    vsnprintf(p.pub.buffer_, sizeof p.pub.buffer_, format, args);
-    va_end(args);
+    if (strchr(format, '%') == NULL) {
+        copy_text(p.pub.buffer_, format);
+    } else {
+        va_start(args, format);
+        vsnprintf(p.pub.buffer_, sizeof p.pub.buffer_, format, args);
+        va_end(args);
+    }
     raise_panic(&p);
 }
 

