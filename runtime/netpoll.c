@@ -23,7 +23,7 @@
  * number of then, and is dropped if that is not today's.
  *
  * pd->lock protects every field but fd and index; `info` may be read without it.
- * Lock order: pd->lock > P timer lock.  pool.lock is taken alone.
+ * Lock order: ctx lock > pd->lock > P timer lock.  pool.lock is taken alone.
  */
 
 #include <errno.h>
@@ -165,7 +165,7 @@ rt_poll_event(uint64_t tag, bool readable, bool writable, bool hup, struct rt_gl
     rt_unlock(&pd->lock);
 }
 
-/* wake_both -- end both sides' waits, after something in `info` changed.  Releases the lock. */
+/* unlock_and_wake -- end both sides' waits, after something in `info` changed.  Releases the lock. */
 static void
 unlock_and_wake(struct rt_poll *pd)
 {
@@ -189,7 +189,7 @@ rt_poll_status_slow(struct rt_poll *pd, enum rt_poll_side side)
     if (info & RT_POLL_CLOSING)
         return BH_ECLOSED;
     if (info & RT_POLL_CANCELED)
-        return pd->cancel_code;
+        return atomic_load_explicit(&pd->cancel_code, memory_order_relaxed);
     if (info & (1u << side))
         return BH_EDEADLINE;
     return 0;
@@ -198,9 +198,9 @@ rt_poll_status_slow(struct rt_poll *pd, enum rt_poll_side side)
 int
 rt_poll_wait(struct rt_poll *pd, enum rt_poll_side side)
 {
-    int status;
+    struct bh_g *g = rt_enter("waiting for a descriptor")->g;
+    int          status;
 
-    rt_enter("waiting for a descriptor");
     rt_point();
     rt_lock(&pd->lock);
     status = rt_poll_status(pd, side);
@@ -212,10 +212,12 @@ rt_poll_wait(struct rt_poll *pd, enum rt_poll_side side)
     }
     if (pd->side[side].g != NULL)
         rt_throw("two goroutines wait for one side of descriptor %d", pd->fd);
-    pd->side[side].g = rt_g();
-    atomic_fetch_add_explicit(&rt_sched.io_waiters, 1, memory_order_relaxed);
+    pd->side[side].g = g;
+    /* The runtime's own goroutines keep no program alive (sigqueue.c counts for its own). */
+    int counts = (g->flags & RT_G_SYSTEM) == 0;
+    atomic_fetch_add(&rt_sched.io_waiters, counts);
     rt_park_unlock(&pd->lock.word, RT_WHY_IO);
-    atomic_fetch_sub_explicit(&rt_sched.io_waiters, 1, memory_order_relaxed);
+    atomic_fetch_sub(&rt_sched.io_waiters, counts);
     rt_lock(&pd->lock);
     status = rt_poll_status(pd, side);
     rt_unlock(&pd->lock);
@@ -355,13 +357,12 @@ rt_poll_evict(struct rt_poll *pd)
 void
 rt_poll_cancel(struct rt_poll *pd, int code)
 {
-    rt_enter("cancelling a descriptor");
     rt_lock(&pd->lock);
-    pd->cancel_code = code;
+    if (code != 0)
+        atomic_store_explicit(&pd->cancel_code, code, memory_order_relaxed);
     set_info(pd, code != 0 ? RT_POLL_CANCELED : 0, RT_POLL_CANCELED);
     if (code != 0)
         unlock_and_wake(pd);
     else
         rt_unlock(&pd->lock);
-    rt_exit();
 }

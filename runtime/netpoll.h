@@ -21,7 +21,7 @@ struct rt_poll {
     uint32_t         index;   /* in the table; for ever */
     uint32_t         seq;     /* +1 each time it is recycled: events carry it */
     _Atomic uint32_t info;    /* RT_POLL_*; written under the lock */
-    int              cancel_code;
+    _Atomic int      cancel_code;
     struct rt_poll  *next_free;
     struct {
         struct bh_g    *g;        /* waits for this side */
@@ -32,7 +32,7 @@ struct rt_poll {
     } side[RT_POLL_SIDES];
 };
 
-/* All but rt_poll_status and rt_poll_hup bracket themselves: call them from application state. */
+/* Those that say nothing bracket themselves: call them from application state. */
 
 /* rt_poll_open -- watch fd.  Returns: 0 or -errno (-EPERM: not pollable). */
 int  rt_poll_open(int fd, struct rt_poll **pd);
@@ -40,7 +40,7 @@ int  rt_poll_open(int fd, struct rt_poll **pd);
 void rt_poll_close(struct rt_poll *pd);
 /* rt_poll_evict -- closing: waiting calls and later ones get BH_ECLOSED. */
 void rt_poll_evict(struct rt_poll *pd);
-/* rt_poll_cancel -- the same with code, until cancelled with 0. */
+/* rt_poll_cancel -- the same with code, until cancelled with 0.  In the runtime; a ctx lock may be held. */
 void rt_poll_cancel(struct rt_poll *pd, int code);
 /* rt_poll_deadline -- of both sides or one; absolute, 0 for none.  sides: 1 << side. */
 void rt_poll_deadline(struct rt_poll *pd, unsigned sides, int64_t at);
@@ -49,7 +49,7 @@ int  rt_poll_wait(struct rt_poll *pd, enum rt_poll_side side);
 
 int rt_poll_status_slow(struct rt_poll *pd, enum rt_poll_side side);
 
-/* rt_poll_status -- 0, or the error that calls on that side get now. */
+/* rt_poll_status -- 0, or the error that calls on that side get now.  Any state. */
 static inline int
 rt_poll_status(struct rt_poll *pd, enum rt_poll_side side)
 {

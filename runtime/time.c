@@ -437,7 +437,7 @@ fire_chan(struct rt_timer *rt, void *arg, uintptr_t seq)
 
     (void)rt;
     (void)seq;
-    (void)bh_chan_send_from_thread(t->chan, &now, sizeof now);
+    (void)rt_chan_offer(t->chan, &now);
 }
 
 static struct bh_timer *
@@ -446,7 +446,7 @@ timer_new(void *created_pc)
     struct bh_timer *t = calloc(1, sizeof *t);
 
     if (t == NULL)
-        bh_panic("out of memory for a timer");
+        rt_panic_runtime("out of memory for a timer");
     t->created_pc = created_pc;
     t->t.arg = t;
     return t;

@@ -1,0 +1,403 @@
+/*
+ * netfd.c -- an open descriptor that several goroutines use.
+ *
+ * Closing must not pull the number from under a call in progress: the kernel
+ * would give it to the next open, and the call would read somebody else's data.
+ * So every call counts itself in n->state; closing sets its lowest bit, after
+ * which no call begins, and wakes the waiting ones; the last to leave closes the
+ * descriptor.
+ *
+ *     open --close--> closing (calls leave) --last one--> closed
+ *
+ * Reading and writing go on at the same time; two reads (or two writes) are
+ * serialised in order of arrival, so each gets whole what it asked for.  A
+ * deadline counts for the one whose turn it is, then for the next.
+ *
+ * A call tries before it waits, with one exception: after a TCP read that did
+ * not fill its buffer the socket is empty, and the next read waits at once.  That
+ * saves a system call per request.  It is sound because the kernel reports what
+ * comes later as a new edge; except for what came together with the data:
+ * end of stream, an error, urgent data (at which reads stop short).  Those set
+ * RT_POLL_HUP, and from then on every read tries first.
+ *
+ * errno is read in the line after the system call, before anything can move the
+ * goroutine to another thread.
+ */
+
+#include "netfd.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <bulkhead/go/ctx.h>
+#include <bulkhead/go/error.h>
+
+enum { CLOSED = 1, CALL = 2 };
+enum { WRITE_VECTORS = 64 }; /* handed to the kernel at a time: 1 KiB of stack */
+
+/* ---- life --------------------------------------------------------------- */
+
+static void
+ctx_ended(struct rt_ctx_watch *w)
+{
+    struct rt_netfd *n = rt_container(w, struct rt_netfd, watch);
+
+    rt_poll_cancel(n->poll, bh_ctx_err(atomic_load(&n->ctx)));
+}
+
+int
+rt_netfd_init(struct rt_netfd *n)
+{
+    int error = rt_poll_open(n->fd, &n->poll);
+
+    if (error != 0)
+        return error;
+    n->watch.fn = ctx_ended;
+    atomic_store_explicit(&n->refs, 2, memory_order_relaxed);
+    return 0;
+}
+
+void
+rt_netfd_unref(struct rt_netfd *n)
+{
+    if (atomic_fetch_sub_explicit(&n->refs, 1, memory_order_acq_rel) == 1)
+        n->release(n);
+}
+
+static void
+unwatch(struct rt_netfd *n)
+{
+    struct bh_ctx *ctx = atomic_load(&n->ctx);
+
+    if (ctx == NULL)
+        return;
+    rt_enter("forgetting a context");
+    rt_ctx_unwatch(ctx, &n->watch);
+    rt_poll_cancel(n->poll, 0);
+    rt_exit();
+    atomic_store(&n->ctx, NULL);
+    bh_ctx_unref(ctx);
+}
+
+/* finish -- the last call has left a closed descriptor. */
+static void
+finish(struct rt_netfd *n)
+{
+    unwatch(n);
+    rt_poll_close(n->poll);
+    (void)close(n->fd);
+    if (n->unlink_path != NULL) {
+        (void)unlink(n->unlink_path);
+        free(n->unlink_path);
+    }
+    rt_netfd_unref(n);
+}
+
+int
+rt_netfd_begin(struct rt_netfd *n)
+{
+    uint32_t s = atomic_load_explicit(&n->state, memory_order_relaxed);
+
+    do
+        if (s & CLOSED)
+            return BH_ECLOSED;
+    while (!atomic_compare_exchange_weak_explicit(&n->state, &s, s + CALL, memory_order_acquire,
+                                                  memory_order_relaxed));
+    return 0;
+}
+
+void
+rt_netfd_end(struct rt_netfd *n)
+{
+    if (atomic_fetch_sub_explicit(&n->state, CALL, memory_order_acq_rel) == (CALL | CLOSED))
+        finish(n);
+}
+
+void
+rt_netfd_close(struct rt_netfd *n)
+{
+    uint32_t s = atomic_load_explicit(&n->state, memory_order_relaxed);
+
+    do
+        if (s & CLOSED)
+            return;
+    while (!atomic_compare_exchange_weak_explicit(&n->state, &s, (s | CLOSED) + CALL,
+                                                  memory_order_acquire, memory_order_relaxed));
+    rt_poll_evict(n->poll);
+    rt_netfd_end(n);
+}
+
+/* ---- deadlines and contexts --------------------------------------------- */
+
+void
+rt_netfd_set_deadline(struct rt_netfd *n, unsigned sides, int64_t at)
+{
+    if (rt_netfd_begin(n) != 0)
+        return;
+    rt_poll_deadline(n->poll, sides, at);
+    rt_netfd_end(n);
+}
+
+void
+rt_netfd_set_ctx(struct rt_netfd *n, struct bh_ctx *ctx)
+{
+    int error = 0;
+
+    if (rt_netfd_begin(n) != 0)
+        return;
+    bh_mutex_lock(&n->ctl_lock);
+    unwatch(n);
+    if (ctx != NULL) {
+        atomic_store(&n->ctx, bh_ctx_ref(ctx));
+        rt_enter("watching a context");
+        error = rt_ctx_watch(ctx, &n->watch);
+        if (error != 0)
+            rt_poll_cancel(n->poll, error);
+        rt_exit();
+    }
+    bh_mutex_unlock(&n->ctl_lock);
+    rt_netfd_end(n);
+}
+
+/* ---- calls -------------------------------------------------------------- */
+
+ssize_t
+rt_netfd_do(struct rt_netfd *n, enum rt_poll_side side, rt_netfd_call *call, void *arg)
+{
+    for (;;) {
+        ssize_t result = rt_poll_status(n->poll, side);
+
+        if (result != 0)
+            return result;
+        result = call(n, arg);
+        if (result == -EINTR)
+            continue;
+        if (result != -EAGAIN)
+            return result;
+        result = rt_poll_wait(n->poll, side);
+        if (result != 0)
+            return result;
+    }
+}
+
+static size_t
+total_size(const struct iovec *iov, int count)
+{
+    size_t total = 0;
+
+    for (int i = 0; i < count; i++)
+        total += iov[i].iov_len;
+    return total;
+}
+
+/* ---- reading ------------------------------------------------------------ */
+
+/* Buffers of one call: the array is not changed. */
+struct vectors {
+    const struct iovec *iov;
+    int                 count;
+};
+
+static ssize_t
+call_read(struct rt_netfd *n, void *arg)
+{
+    struct iovec *v = arg;
+    ssize_t       got = n->type != 0 ? recv(n->fd, v->iov_base, v->iov_len, 0)
+                                     : read(n->fd, v->iov_base, v->iov_len);
+
+    return got < 0 ? -errno : got;
+}
+
+static ssize_t
+call_readv(struct rt_netfd *n, void *arg)
+{
+    struct vectors *v = arg;
+    ssize_t         got = readv(n->fd, v->iov, v->count);
+
+    return got < 0 ? -errno : got;
+}
+
+static bool
+may_skip_try(const struct rt_netfd *n)
+{
+    return n->type == SOCK_STREAM && (n->family == AF_INET || n->family == AF_INET6) &&
+           !atomic_load_explicit(&n->exposed, memory_order_relaxed);
+}
+
+/* read_once -- one call that wants `size` bytes.  Under read_lock. */
+static ssize_t
+read_once(struct rt_netfd *n, rt_netfd_call *call, void *arg, size_t size)
+{
+    ssize_t result;
+
+    if (n->drained && !rt_poll_hup(n->poll)) {
+        result = rt_poll_wait(n->poll, RT_POLL_READ);
+        if (result != 0)
+            return result;
+    }
+    n->drained = false;
+    result = rt_netfd_do(n, RT_POLL_READ, call, arg);
+    n->drained = result > 0 && (size_t)result < size && may_skip_try(n);
+    return result;
+}
+
+static ssize_t
+read_whole(struct rt_netfd *n, rt_netfd_call *call, void *arg, size_t size)
+{
+    ssize_t result = rt_netfd_begin(n);
+
+    if (result != 0)
+        return result;
+    bh_mutex_lock(&n->read_lock);
+    result = read_once(n, call, arg, size);
+    bh_mutex_unlock(&n->read_lock);
+    rt_netfd_end(n);
+    return result;
+}
+
+ssize_t
+rt_netfd_read(struct rt_netfd *n, void *buffer, size_t size)
+{
+    struct iovec v = { buffer, size };
+
+    return read_whole(n, call_read, &v, size);
+}
+
+ssize_t
+rt_netfd_readv(struct rt_netfd *n, const struct iovec *iov, int count)
+{
+    struct vectors v = { iov, count };
+
+    return read_whole(n, call_readv, &v, total_size(iov, count));
+}
+
+int
+rt_netfd_wait_readable(struct rt_netfd *n)
+{
+    struct pollfd p = { .fd = n->fd, .events = POLLIN | POLLRDHUP };
+    int           error = rt_netfd_begin(n);
+
+    if (error != 0)
+        return error;
+    bh_mutex_lock(&n->read_lock);
+    for (;;) {
+        error = rt_poll_status(n->poll, RT_POLL_READ);
+        if (error != 0 || poll(&p, 1, 0) > 0)
+            break;
+        error = rt_poll_wait(n->poll, RT_POLL_READ);
+        if (error != 0)
+            break;
+        n->drained = false; /* the edge is consumed: the next read must try */
+    }
+    bh_mutex_unlock(&n->read_lock);
+    rt_netfd_end(n);
+    return error;
+}
+
+/* ---- writing ------------------------------------------------------------ */
+
+static ssize_t
+call_writev(struct rt_netfd *n, void *arg)
+{
+    struct vectors *v = arg;
+    ssize_t         put;
+
+    if (n->type != 0) {
+        struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)v->iov,
+                            .msg_iovlen = (size_t)v->count };
+
+        put = v->count == 1 ? send(n->fd, v->iov->iov_base, v->iov->iov_len, MSG_NOSIGNAL)
+                            : sendmsg(n->fd, &m, MSG_NOSIGNAL);
+    } else {
+        put = writev(n->fd, v->iov, v->count);
+    }
+    return put < 0 ? -errno : put;
+}
+
+/* Where a long write stands: iov[0] begins `offset` bytes in. */
+struct rest {
+    const struct iovec *iov;
+    int                 count;
+    size_t              offset;
+};
+
+/* window -- the next buffers, empty ones left out.  Returns: how many. */
+static int
+window(const struct rest *r, struct iovec out[WRITE_VECTORS])
+{
+    size_t offset = r->offset;
+    int    n = 0;
+
+    for (int i = 0; i < r->count && n < WRITE_VECTORS; i++) {
+        if (r->iov[i].iov_len > offset)
+            out[n++] = (struct iovec){ (char *)r->iov[i].iov_base + offset,
+                                       r->iov[i].iov_len - offset };
+        offset = 0;
+    }
+    return n;
+}
+
+static void
+advance(struct rest *r, size_t done)
+{
+    while (r->count > 0 && r->iov->iov_len - r->offset <= done) {
+        done -= r->iov->iov_len - r->offset;
+        r->iov++;
+        r->count--;
+        r->offset = 0;
+    }
+    r->offset += done;
+}
+
+/* write_stream -- all of it, in as many calls as it takes.  Under write_lock. */
+static int
+write_stream(struct rt_netfd *n, struct rest r, size_t *written)
+{
+    struct iovec   buffers[WRITE_VECTORS];
+    struct vectors v = { buffers, 0 };
+
+    while ((v.count = window(&r, buffers)) > 0) {
+        ssize_t put = rt_netfd_do(n, RT_POLL_WRITE, call_writev, &v);
+
+        if (put < 0)
+            return (int)put;
+        *written += (size_t)put;
+        advance(&r, (size_t)put);
+    }
+    return 0;
+}
+
+static int
+write_message(struct rt_netfd *n, const struct iovec *iov, int count, size_t *written)
+{
+    struct vectors v = { iov, count };
+    ssize_t        put = rt_netfd_do(n, RT_POLL_WRITE, call_writev, &v);
+
+    if (put < 0)
+        return (int)put;
+    *written = (size_t)put;
+    return 0;
+}
+
+int
+rt_netfd_writev(struct rt_netfd *n, const struct iovec *iov, int count, size_t *written)
+{
+    int error;
+
+    (void)total_size(iov, count); /* a bad pointer faults here, not under the lock */
+    error = rt_netfd_begin(n);
+    if (error != 0)
+        return error;
+    bh_mutex_lock(&n->write_lock);
+    if (n->type == 0 || n->type == SOCK_STREAM)
+        error = write_stream(n, (struct rest){ iov, count, 0 }, written);
+    else
+        error = write_message(n, iov, count, written);
+    bh_mutex_unlock(&n->write_lock);
+    rt_netfd_end(n);
+    return error;
+}

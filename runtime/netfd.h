@@ -1,0 +1,61 @@
+#ifndef BULKHEAD_RUNTIME_NETFD_H
+#define BULKHEAD_RUNTIME_NETFD_H
+
+/* netfd.h -- PRIVATE: an open descriptor shared by goroutines.  netfd.c has the design. */
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <bulkhead/go/sync.h>
+
+#include "ctx.h"
+#include "netpoll.h"
+
+struct rt_netfd {
+    _Atomic uint32_t state; /* 1: closed; calls in progress count 2 each */
+    _Atomic uint32_t refs;  /* on the memory: the owner's, and the open descriptor's */
+    int              fd;
+    int              family, type; /* AF_*, SOCK_*; type 0: no socket */
+    bool             drained;      /* the last read left nothing behind; under read_lock */
+    _Atomic bool     exposed;      /* its number was given out: others may read too */
+    struct rt_poll  *poll;
+    struct bh_mutex  read_lock, write_lock; /* one call at a time on each side */
+    struct bh_mutex  ctl_lock;              /* ctx, watch, texts of the owner */
+    _Atomic(struct bh_ctx *) ctx;           /* NULL: none watched */
+    struct rt_ctx_watch watch;
+    char            *unlink_path; /* socket file of ours, removed at the end */
+    void           (*release)(struct rt_netfd *n); /* frees what n is in */
+};
+
+/*
+ * rt_netfd_init -- start watching fd.  Returns: 0, or -errno; fd is then still the caller's.
+ * n is zeroed but for fd, family, type, release.  The caller holds the owner's reference.
+ */
+int  rt_netfd_init(struct rt_netfd *n);
+/* rt_netfd_close -- waiting calls get BH_ECLOSED; the last to leave closes the descriptor. */
+void rt_netfd_close(struct rt_netfd *n);
+void rt_netfd_unref(struct rt_netfd *n);
+
+/* rt_netfd_begin -- a call starts.  Returns: 0 or BH_ECLOSED.  rt_netfd_end -- it is over. */
+int  rt_netfd_begin(struct rt_netfd *n);
+void rt_netfd_end(struct rt_netfd *n);
+
+/* rt_netfd_set_ctx -- fail calls with ctx's error once it ends; NULL for none. */
+void rt_netfd_set_ctx(struct rt_netfd *n, struct bh_ctx *ctx);
+void rt_netfd_set_deadline(struct rt_netfd *n, unsigned sides, int64_t at);
+
+/*
+ * One system call on a descriptor, repeated until it says something else than
+ * "interrupted" and "try again".  Returns: its result, or an error.
+ * Blocks: until it is possible, the deadline, close, or the context's end.
+ */
+typedef ssize_t rt_netfd_call(struct rt_netfd *n, void *arg);
+ssize_t rt_netfd_do(struct rt_netfd *n, enum rt_poll_side side, rt_netfd_call *call, void *arg);
+
+/* rt_netfd_read, rt_netfd_readv -- one read.  rt_netfd_writev -- all of it; *written counts, also on failure. */
+ssize_t rt_netfd_read(struct rt_netfd *n, void *buffer, size_t size);
+ssize_t rt_netfd_readv(struct rt_netfd *n, const struct iovec *iov, int count);
+int     rt_netfd_writev(struct rt_netfd *n, const struct iovec *iov, int count, size_t *written);
+int     rt_netfd_wait_readable(struct rt_netfd *n);
+
+#endif
