@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct bh_chan;
 
@@ -25,21 +26,34 @@ struct bh_chan;
  */
 #define BH_CHAN(type, capacity) bh_chan_new(sizeof(type), (capacity))
 
+/* bh_chan_new -- the same by size; 0 for a channel of bare signals, sent as NULL. */
 struct bh_chan *bh_chan_new(size_t size, size_t capacity);
-struct bh_chan *bh_chan_ref(struct bh_chan *c);   /* NULL gives NULL */
-void            bh_chan_unref(struct bh_chan *c); /* NULL is a no-op */
 
-/* bh_chan_len, bh_chan_cap -- values waiting; capacity.  0 for NULL. */
+/*
+ * bh_chan_ref, bh_chan_unref -- hold the channel; let go, and free it with the last.
+ *
+ * NULL gives NULL, and is a no-op.  Every operation borrows the channel: its
+ * caller holds a reference, or knows one that lasts, until the operation returns
+ * or the other side learns of it.  Values left in the channel are not looked at.
+ * Panics: if a goroutine waits on it when the last reference goes.
+ * Threads: any.
+ */
+struct bh_chan *bh_chan_ref(struct bh_chan *c);
+void            bh_chan_unref(struct bh_chan *c);
+
+/* bh_chan_len, bh_chan_cap -- values waiting to be received; capacity.  0 for NULL. */
 size_t bh_chan_len(struct bh_chan *c);
 size_t bh_chan_cap(struct bh_chan *c);
 
 /*
  * bh_send(c, value) -- copy *value into the channel.
  *
+ * A value of another size than the channel's panics; so do not pass an array
+ * but its address.  A `void *` is trusted to point at the right thing.
  * Blocks:  until a receiver or a free slot takes it; for ever on NULL.
  * Panics:  "send on closed channel", now or while waiting; wrong value size.
  */
-#define bh_send(c, ...) bh_chan_send((c), (__VA_ARGS__), sizeof *(__VA_ARGS__))
+#define bh_send(c, ...) bh_chan_send((c), (__VA_ARGS__), BH_ELEM_SIZE_((__VA_ARGS__)))
 
 /*
  * bh_recv(c, value) -- copy the next value into *value; NULL discards it.
@@ -56,7 +70,7 @@ bool bh_chan_recv(struct bh_chan *c, void *value, size_t size);
  * bh_try_send, bh_try_recv -- the same if it need not wait.
  * Returns: whether it happened; *ok (may be NULL) as bh_recv's result.
  */
-#define bh_try_send(c, ...) bh_chan_try_send((c), (__VA_ARGS__), sizeof *(__VA_ARGS__))
+#define bh_try_send(c, ...) bh_chan_try_send((c), (__VA_ARGS__), BH_ELEM_SIZE_((__VA_ARGS__)))
 #define bh_try_recv(c, value, ok) bh_chan_try_recv((c), (value), BH_ELEM_SIZE_(value), (ok))
 bool bh_chan_try_send(struct bh_chan *c, const void *value, size_t size);
 bool bh_chan_try_recv(struct bh_chan *c, void *value, size_t size, bool *ok);
@@ -86,7 +100,8 @@ void bh_close(struct bh_chan *c);
  *
  * Returns: the index of the case that ran.
  * Blocks:  until some case is ready, unless there is a BH_DEFAULT; for ever without cases.
- * Panics:  on a send case whose channel is closed.
+ * Panics:  if the case taken is a send and its channel is closed; wrong value
+ *          size in any case; two defaults; more than 65,536 cases.
  * See:     Go spec, "Select statements".
  */
 #define bh_select(...)                                                                         \
@@ -103,7 +118,8 @@ struct bh_case {
     bool             *ok; /* if set: false when closed and drained */
 };
 
-#define BH_SEND(c, p)        { BH_CASE_SEND, (c), (void *)(p), sizeof *(p), NULL }
+#define BH_SEND(c, ...)                                                                        \
+    { BH_CASE_SEND, (c), (void *)(uintptr_t)(__VA_ARGS__), BH_ELEM_SIZE_((__VA_ARGS__)), NULL }
 #define BH_RECV(c, p)        { BH_CASE_RECV, (c), (p), BH_ELEM_SIZE_(p), NULL }
 #define BH_RECV_OK(c, p, ok) { BH_CASE_RECV, (c), (p), BH_ELEM_SIZE_(p), (ok) }
 #define BH_DEFAULT           { BH_CASE_DEFAULT, NULL, NULL, 0, NULL }
@@ -113,6 +129,9 @@ int bh_select_n(struct bh_case *cases, size_t count);
 
 /* ---- machinery; nothing below is API ---------------------------------- */
 
-#define BH_ELEM_SIZE_(p) _Generic((p), void *: 0, default: sizeof *(p))
+/* What p points at, in bytes; 0 for `void *`.  The inner choice keeps sizeof off void. */
+#define BH_ELEM_SIZE_(p)                                                                       \
+    _Generic((p), void *: 0, const void *: 0,                                                  \
+             default: sizeof *_Generic((p), void *: (char *)0, const void *: (char *)0, default: (p)))
 
 #endif

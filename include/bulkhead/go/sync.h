@@ -16,36 +16,40 @@
 struct bh_g;
 struct rt_waiter;
 
-/* A FIFO of waiting goroutines; private to the runtime. */
-struct bh_waitq {
-    _Atomic uint32_t  lock;
-    uint32_t          count;
-    struct rt_waiter *head, *tail;
+/* Waiting goroutines, first in, first out.  Private to the runtime, like every field below. */
+struct bh_waitlist {
+    _Atomic(struct rt_waiter *) head;
+    struct rt_waiter           *tail; /* meaningless while head is NULL */
 };
 
 struct bh_mutex {
-    _Atomic uint32_t state; /* LOCKED | WOKEN | STARVING | waiter count */
-    uint32_t         reserved_;
-    struct bh_g     *owner; /* written by the holder; a hint for reports */
-    struct bh_waitq  q;
+    _Atomic uint32_t       state; /* see mutex.c */
+    uint32_t               reserved_;
+    _Atomic(struct bh_g *) owner; /* the holder, for reports and checks */
+    struct bh_waitlist     waiters;
 };
 
 /*
- * bh_mutex_lock -- Blocks: until it is free.  A goroutine that waited over 1 ms
- * is handed the lock directly, so no one starves.
+ * bh_mutex_lock -- Blocks: until it is free.  A goroutine that has waited over
+ * 1 ms is handed the lock directly, so no one starves.
  */
 void bh_mutex_lock(struct bh_mutex *m);
 bool bh_mutex_try_lock(struct bh_mutex *m);
-/* bh_mutex_unlock -- fatal: "sync: unlock of unlocked mutex".  May be another goroutine's lock. */
+/*
+ * bh_mutex_unlock -- fatal: "sync: unlock of unlocked mutex".
+ *
+ * May release another goroutine's lock.  Does not touch the mutex once someone
+ * else can have it: the next holder may free it.
+ */
 void bh_mutex_unlock(struct bh_mutex *m);
 /* bh_mutex_held -- whether this goroutine holds it.  For checks. */
 bool bh_mutex_held(const struct bh_mutex *m);
 
 struct bh_rwmutex {
-    struct bh_mutex  writers;
-    _Atomic int32_t  reader_count; /* negative while a writer waits or holds */
-    _Atomic int32_t  reader_wait;  /* readers the waiting writer must outlast */
-    struct bh_waitq  readers_q, writer_q;
+    _Atomic uint32_t       state; /* see rwmutex.c */
+    uint32_t               reserved_;
+    _Atomic(struct bh_g *) owner; /* the writer that holds it */
+    struct bh_waitlist     readers, writers;
 };
 
 /* bh_rwmutex_* -- many readers or one writer; a waiting writer stops new readers. */
@@ -56,6 +60,12 @@ void bh_rwmutex_rlock(struct bh_rwmutex *m);
 bool bh_rwmutex_try_rlock(struct bh_rwmutex *m);
 void bh_rwmutex_runlock(struct bh_rwmutex *m); /* fatal: "sync: RUnlock of unlocked RWMutex" */
 
+struct bh_waitq {
+    _Atomic uint32_t   lock;
+    uint32_t           reserved_;
+    struct bh_waitlist waiters;
+};
+
 struct bh_cond {
     struct bh_waitq q;
 };
@@ -65,39 +75,53 @@ struct bh_cond {
  * Blocks: until signalled; there are no spurious wake-ups.  m is held on entry and return.
  */
 void bh_cond_wait(struct bh_cond *c, struct bh_mutex *m);
-void bh_cond_signal(struct bh_cond *c);
-void bh_cond_broadcast(struct bh_cond *c);
+void bh_cond_signal(struct bh_cond *c);    /* wakes who has waited longest */
+void bh_cond_broadcast(struct bh_cond *c); /* wakes all */
 
 struct bh_waitgroup {
     _Atomic uint64_t state; /* count << 32 | waiters */
     struct bh_waitq  q;
 };
 
-/* bh_waitgroup_add -- Panics: "sync: negative WaitGroup counter"; misuse while waiting. */
+/*
+ * bh_waitgroup_add -- Panics: "sync: negative WaitGroup counter"; "sync:
+ * WaitGroup misuse: Add called concurrently with Wait".
+ */
 void bh_waitgroup_add(struct bh_waitgroup *w, int delta);
 void bh_waitgroup_done(struct bh_waitgroup *w);
-void bh_waitgroup_wait(struct bh_waitgroup *w); /* Blocks: until the count is 0. */
+/*
+ * bh_waitgroup_wait -- Blocks: until the count is 0.
+ * Panics: "sync: WaitGroup is reused before previous Wait has returned".
+ */
+void bh_waitgroup_wait(struct bh_waitgroup *w);
 
 struct bh_once {
-    _Atomic uint32_t done;
-    struct bh_mutex  lock;
+    _Atomic uint32_t   state; /* see sema.c */
+    uint32_t           reserved_;
+    struct bh_waitlist waiters;
 };
 
 /*
  * bh_once_do -- run fn(arg) the first time only.
  * Counts as done also if fn panics or exits, as in Go.
- * Blocks: until the first call is over.
+ * Blocks: until the first call is over; for ever if that is this goroutine's.
  */
 void bh_once_do(struct bh_once *o, void (*fn)(void *arg), void *arg);
 
 struct bh_semaphore {
-    int64_t         available; /* under q.lock; set before use */
+    int64_t         available; /* under q.lock */
     struct bh_waitq q;
 };
 
-/* bh_semaphore_init -- permits to hand out.  Panics: if negative. */
+/* bh_semaphore_init -- permits to hand out; 0 when zeroed.  Panics: if negative. */
 void bh_semaphore_init(struct bh_semaphore *s, int64_t permits);
-/* bh_semaphore_acquire -- take n permits; first come, first served.  Blocks: until they are there. */
+/*
+ * bh_semaphore_acquire -- take n permits; first come, first served, so that a
+ * large request is not overtaken for ever by small ones.
+ *
+ * bh_semaphore_try_acquire also fails while others wait.
+ * Blocks: until they are there.  Panics: n < 0; release: too many permits.
+ */
 void bh_semaphore_acquire(struct bh_semaphore *s, int64_t n);
 bool bh_semaphore_try_acquire(struct bh_semaphore *s, int64_t n);
 void bh_semaphore_release(struct bh_semaphore *s, int64_t n);
@@ -106,7 +130,7 @@ void bh_semaphore_release(struct bh_semaphore *s, int64_t n);
  * Goroutine-local storage: a key is an address of the caller's.
  *
  * bh_local_set -- value of key on this goroutine; free (may be NULL) is called
- * with it when it is replaced or the goroutine ends.
+ * with it when it is replaced or the goroutine ends.  A NULL value unsets the key.
  */
 void  bh_local_set(const void *key, void *value, void (*free)(void *));
 void *bh_local_get(const void *key); /* NULL if unset */
