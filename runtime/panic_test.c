@@ -1,0 +1,388 @@
+/*
+ * panic_test.c -- defer, panic, recover, goexit.  The full catalogue of Go's rules
+ * is test/conformance; here is what is ours: blocks, points, landings, limits.
+ */
+
+#include "test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <bulkhead/go/panic.h>
+
+/* What happened, in order, one letter an event. */
+static char   trail[64];
+static size_t trail_length;
+
+static void
+mark(int letter)
+{
+    trail[trail_length++] = (char)letter;
+    trail[trail_length] = '\0';
+}
+
+static void
+start_trail(void)
+{
+    trail_length = 0;
+    trail[0] = '\0';
+}
+
+static int
+deferring(int panics)
+{
+    BH_RECOVER(p) {
+        mark('r');
+        return -1;
+    }
+    BH_DEFER(mark, 'a');
+    {
+        BH_DEFER(mark, 'b');
+        mark('1');
+    }
+    BH_DEFER(mark, 'c');
+    if (panics)
+        bh_panic("stop");
+    return 0;
+}
+
+TEST(panic, deferred_calls_run_at_the_end_of_their_block)
+{
+    start_trail();
+    EXPECT_EQ(deferring(0), 0);
+    EXPECT_STR(trail, "1bca");
+}
+
+TEST(panic, deferred_calls_run_before_the_recover_block)
+{
+    start_trail();
+    EXPECT_EQ(deferring(1), -1);
+    EXPECT_STR(trail, "1bcar");
+}
+
+static int
+panics_in_block(void)
+{
+    BH_RECOVER(p) {
+        bh_panic("second after %s", bh_panic_text(p));
+    }
+    bh_panic("first");
+}
+
+TEST(panic, a_panic_in_the_recover_block_goes_outward)
+{
+    EXPECT_PANIC("second after first", panics_in_block());
+}
+
+static int
+repanics(void)
+{
+    BH_RECOVER(p) {
+        bh_repanic(p);
+    }
+    bh_panic("carried %d", 7);
+}
+
+TEST(panic, a_repanicked_value_keeps_its_text)
+{
+    EXPECT_PANIC("carried 7", repanics());
+}
+
+static char kept[BH_PANIC_TEXT + 8];
+
+static int
+keeps_text(const char *format, const char *text)
+{
+    BH_RECOVER(p) {
+        strcpy(kept, bh_panic_text(p));
+        return p->line;
+    }
+    bh_panic(format, text);
+}
+
+TEST(panic, a_long_text_is_cut_not_overrun)
+{
+    char text[2 * BH_PANIC_TEXT];
+
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    EXPECT(keeps_text("%s", text) > 0);
+    EXPECT_EQ(strlen(kept), BH_PANIC_TEXT - 1);
+}
+
+static void
+catch_and_set(void *arg)
+{
+    const struct bh_panic *p = bh_recover();
+
+    mark(p != NULL ? 'R' : 'n');
+    if (p != NULL)
+        *(int *)arg = -5;
+}
+
+static int
+landing(int panics)
+{
+    int result = 1;
+
+    BH_RETURNS(result);
+    BH_DEFER(mark, 'o');
+    BH_DEFER(catch_and_set, &result);
+    BH_DEFER(mark, 'y');
+    if (panics)
+        bh_panic("landed");
+    result = 2;
+    return result;
+}
+
+TEST(panic, bh_recover_returns_the_result_as_the_deferred_call_set_it)
+{
+    start_trail();
+    EXPECT_EQ(landing(1), -5);
+    EXPECT_STR(trail, "yRo");
+}
+
+TEST(panic, bh_recover_is_null_on_a_normal_return)
+{
+    start_trail();
+    EXPECT_EQ(landing(0), 2);
+    EXPECT_STR(trail, "yno");
+}
+
+static int
+no_landing(void)
+{
+    int result = 0;
+
+    BH_DEFER(catch_and_set, &result);
+    bh_panic("not caught here");
+    return result;
+}
+
+TEST(panic, bh_recover_is_null_where_the_function_has_no_landing)
+{
+    start_trail();
+    EXPECT_PANIC("not caught here", no_landing());
+    EXPECT_STR(trail, "n");
+}
+
+static __attribute__((noinline)) const struct bh_panic *
+helper_recovers(void)
+{
+    const struct bh_panic *p = bh_recover();
+
+    __asm__ volatile("" ::: "memory");
+    return p;
+}
+
+static void
+through_helper(void *arg)
+{
+    (void)arg;
+    mark(helper_recovers() != NULL ? 'R' : 'n');
+}
+
+static int
+helper_landing(void)
+{
+    int result = 0;
+
+    BH_RETURNS(result);
+    BH_DEFER(through_helper, NULL);
+    bh_panic("too deep");
+}
+
+TEST(panic, bh_recover_in_a_helper_of_the_deferred_call_is_null)
+{
+    start_trail();
+    EXPECT_PANIC("too deep", helper_landing());
+    EXPECT_STR(trail, "n");
+}
+
+static void
+panics_when_called(void *text)
+{
+    bh_panic("%s", (const char *)text);
+}
+
+static int
+older_panics(void)
+{
+    int result = 0;
+
+    BH_RETURNS(result);
+    BH_DEFER(panics_when_called, "from an older call");
+    BH_DEFER(catch_and_set, &result);
+    bh_panic("recovered");
+}
+
+TEST(panic, an_older_deferred_call_that_panics_after_recovery_starts_afresh)
+{
+    EXPECT_PANIC("from an older call", older_panics());
+}
+
+struct exits {
+    bool deferred, after;
+};
+
+static void
+set_true(void *flag)
+{
+    *(bool *)flag = true;
+}
+
+static void
+exits(void *args)
+{
+    struct exits *e = *(struct exits **)args;
+
+    BH_DEFER(set_true, &e->deferred);
+    bh_goexit();
+}
+
+TEST(panic, goexit_runs_deferred_calls_and_ends_only_its_goroutine)
+{
+    struct exits e = { false, false }, *p = &e;
+
+    bh_go(exits, &p);
+    while (!e.deferred)
+        bh_yield();
+    EXPECT(!e.after);
+}
+
+static void
+point_in_exit(struct exits *e)
+{
+    BH_RECOVER(p) {
+        e->deferred = true;
+        return;
+    }
+    BH_DEFER(panics_when_called, "raised during the exit");
+    bh_goexit();
+}
+
+static void
+exit_goes_on(void *args)
+{
+    struct exits *e = *(struct exits **)args;
+
+    point_in_exit(e);
+    e->after = true;
+}
+
+TEST(panic, a_recovered_panic_does_not_cancel_goexit)
+{
+    struct exits e = { false, false }, *p = &e;
+
+    bh_go(exit_goes_on, &p);
+    while (bh_goroutine_count() > 1)
+        bh_yield();
+    EXPECT(e.deferred);
+    EXPECT(!e.after);
+}
+
+static int
+deep(int n)
+{
+    BH_DEFER(mark, '.');
+    if (n == 0)
+        bh_panic("bottom");
+    return deep(n - 1) + 1;
+}
+
+TEST(panic, every_frame_between_panic_and_recovery_runs_its_calls)
+{
+    start_trail();
+    EXPECT_PANIC("bottom", deep(20));
+    EXPECT_EQ(trail_length, 21);
+}
+
+TEST(panic, a_thousand_panics_leave_nothing_behind)
+{
+    for (int i = 0; i < 1000; i++) {
+        start_trail();
+        EXPECT_PANIC("bottom", deep(5));
+    }
+}
+
+static const char *
+point_text(const void *value)
+{
+    static char text[32];
+    const int  *v = value;
+
+    snprintf(text, sizeof text, "(%d, %d)", v[0], v[1]);
+    return text;
+}
+
+static const struct bh_kind point_kind = { .name = "main.point", .size = 2 * sizeof(int), .string = point_text };
+
+static void
+panic_with_local(void)
+{
+    int local[2] = { 3, 4 };
+
+    bh_panic_value(&point_kind, local);
+}
+
+TEST(panic, a_small_value_is_copied_out_of_the_panicking_frame)
+{
+    EXPECT_PANIC("(3, 4)", panic_with_local());
+}
+
+TEST(panic, a_null_kind_is_a_nil_panic)
+{
+    EXPECT_PANIC("panic called with nil argument", bh_panic_value(NULL, NULL));
+}
+
+TEST(panic, numbers_print_as_go_prints_them)
+{
+    EXPECT_PANIC("+1.500000e+000", bh_panic_value(&bh_kind_float64, &(double){ 1.5 }));
+    EXPECT_PANIC("-2.500000e-123", bh_panic_value(&bh_kind_float64, &(double){ -2.5e-123 }));
+    EXPECT_PANIC("+Inf", bh_panic_value(&bh_kind_float64, &(double){ 1e308 * 10 }));
+    EXPECT_PANIC("(+1.000000e+000-2.000000e+000i)",
+                 bh_panic_value(&bh_kind_complex128, ((double[]){ 1, -2 })));
+    EXPECT_PANIC("-7", bh_panic_value(&bh_kind_int64, &(int64_t){ -7 }));
+    EXPECT_PANIC("true", bh_panic_value(&bh_kind_bool, &(bool){ true }));
+}
+
+TEST(panic, a_failed_requirement_says_which)
+{
+    int volatile zero = 0;
+
+    BH_RECOVER(p) {
+        EXPECT(strstr(bh_panic_text(p), "requirement failed: zero == 1") != NULL);
+        EXPECT(p->line > 0);
+        return;
+    }
+    BH_REQUIRE(zero == 1);
+    EXPECT(false);
+}
+
+TEST_DIES(panic, an_uncaught_panic_ends_the_process, 2, "panic: nobody listens")
+{
+    bh_panic("nobody listens");
+}
+
+TEST_DIES(panic, a_failed_invariant_is_fatal, 2, "fatal error: invariant failed: 1 == 2")
+{
+    BH_RECOVER(p) {
+        exit(0);
+    }
+    BH_INVARIANT(1 == 2);
+}
+
+static int
+falls_through(void)
+{
+    BH_RECOVER(p) {
+        mark('f');
+    }
+    bh_panic("x");
+}
+
+TEST_DIES(panic, a_recover_block_must_end_in_return, 2, "must end in return")
+{
+    falls_through();
+}
