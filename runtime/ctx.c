@@ -100,6 +100,12 @@ struct bh_after {
 
 static struct bh_ctx background = { .magic = MAGIC, .kind = BACKGROUND, .refs = 1 };
 
+/* What is left of a context whose owner is done with it. */
+static struct canceller ended = { .c = { .magic = MAGIC, .kind = BACKGROUND, .up = &ended },
+                                  .list = { &ended.list, &ended.list, RT_CTX_CHILD },
+                                  .err = BH_ECANCELED,
+                                  .cause = BH_ECANCELED };
+
 /* ---- small things --------------------------------------------------------- */
 
 /* check -- touch ctx while a bad pointer is still the caller's panic. */
@@ -184,7 +190,7 @@ mark(struct canceller *c, const struct end *end)
     c->note = end->note;
     atomic_store_explicit(&c->err, end->err, memory_order_release);
     if (done != NULL)
-        rt_chan_close(done);
+        (void)rt_chan_close(done);
 }
 
 /* tell -- one entry of c's list, off it.  Returns: a live child, locked, still in the list. */
@@ -292,12 +298,12 @@ bh_ctx_cancel_cause(struct bh_ctx *ctx, int code, const char *note)
     char *copy = NULL;
 
     check(ctx);
+    if (ctx == &ended.c)
+        return;
     BH_REQUIRE(is_canceller(ctx));
     BH_REQUIRE(code <= 0);
-    if (note != NULL && ctx->up->err == 0) {
-        size_t size = strlen(note) + 1;
-        copy = memcpy(rt_malloc(size), note, size);
-    }
+    if (note != NULL && ctx->up->err == 0)
+        copy = strdup(note); /* without memory it ends all the same, silently */
     rt_enter("bh_ctx_cancel");
     copy = cancel(ctx->up, code, copy);
     rt_exit();
@@ -316,6 +322,12 @@ struct bh_ctx *
 bh_ctx_background(void)
 {
     return &background;
+}
+
+struct bh_ctx *
+rt_ctx_ended(void)
+{
+    return &ended.c;
 }
 
 static void
@@ -525,7 +537,7 @@ bh_ctx_done(struct bh_ctx *ctx)
         done = fresh;
         fresh = NULL;
         if (err_of(c) != 0)
-            rt_chan_close(done);
+            (void)rt_chan_close(done);
         atomic_store_explicit(&c->done, done, memory_order_release);
     }
     rt_unlock(&c->lock);

@@ -35,4 +35,7 @@ int rt_ctx_watch(struct bh_ctx *ctx, struct rt_ctx_watch *w);
 /* rt_ctx_unwatch -- Returns: false if fn has run; it is not running on return either way. */
 bool rt_ctx_unwatch(struct bh_ctx *ctx, struct rt_ctx_watch *w);
 
+/* rt_ctx_ended -- a static context that was cancelled; referring to it is free. */
+struct bh_ctx *rt_ctx_ended(void);
+
 #endif

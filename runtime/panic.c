@@ -290,8 +290,8 @@ land(struct bh_g *g, const struct bh_checkpoint *at, uintptr_t frame)
 }
 
 /* Copy a panic to where it outlives its raiser's frame. */
-static void
-move_panic(struct bh_panic *to, const struct bh_panic *from)
+void
+rt_panic_move(struct bh_panic *to, const struct bh_panic *from)
 {
     memcpy(to, from, offsetof(struct bh_panic, buffer_));
     memcpy(to->buffer_, from->buffer_, strlen(from->buffer_) + 1);
@@ -316,7 +316,7 @@ land_at_point(struct bh_g *g, struct rt_panic *p, struct bh_point *point)
     uintptr_t frame = (uintptr_t)point;
 
     tell_recovered(p);
-    move_panic(&point->panic, &p->pub);
+    rt_panic_move(&point->panic, &p->pub);
     point->resume_goexit = drop_below(g, frame);
     point->panic.outer = newest_panic(g->panics);
     land(g, &point->at, frame);
@@ -505,7 +505,7 @@ bh_repanic(const struct bh_panic *again)
     struct rt_panic p;
 
     init_panic(&p, again->kind, NULL);
-    move_panic(&p.pub, again);
+    rt_panic_move(&p.pub, again);
     p.repanicked = true;
     raise_panic(&p);
 }

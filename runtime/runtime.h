@@ -569,6 +569,8 @@ struct rt_fault {
     const char *text; /* "invalid memory address or nil pointer dereference", ... */
 };
 noreturn void rt_panic_fault(const struct rt_fault *fault);
+/* rt_panic_move -- copy a panic to where it outlives its raiser's frame; `outer` still points there. */
+void rt_panic_move(struct bh_panic *to, const struct bh_panic *from);
 /* rt_panic_text -- a runtime error: "runtime error: " is added if the kind says so. */
 noreturn void rt_panic_runtime(const char *text);
 /* rt_panic_plain -- chan and sync misuse: implements runtime.Error, no prefix. */

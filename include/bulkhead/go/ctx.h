@@ -20,10 +20,12 @@ struct bh_ctx;
 struct bh_ctx *bh_ctx_background(void);
 
 /*
- * bh_ctx_cancellable, bh_ctx_deadline, bh_ctx_timeout, bh_ctx_value_add -- a child of parent.
+ * bh_ctx_cancellable, bh_ctx_deadline, bh_ctx_timeout, bh_ctx_with_value -- a child of
+ * parent.
  *
  * Ends when parent ends, when cancelled, or at its deadline (monotonic ns, see
- * bh_now; an earlier one of the parent's wins).
+ * bh_now; an earlier one of the parent's wins).  A value cannot be cancelled by
+ * itself: it ends with its parent.
  * Owns:   the caller holds one reference; the child holds one on parent.
  * Panics: "cannot create context from nil parent"; "nil key".
  */
@@ -34,14 +36,19 @@ struct bh_ctx *bh_ctx_with_value(struct bh_ctx *parent, const void *key, void *v
 /* bh_ctx_without_cancel -- parent's values, never ends.  See: Go 1.21. */
 struct bh_ctx *bh_ctx_without_cancel(struct bh_ctx *parent);
 
-/* bh_ctx_cancel -- end ctx and all below it; the first call's cause stays. */
+/*
+ * bh_ctx_cancel -- end ctx and all below it; a no-op once it has ended.
+ *
+ * When it returns, everything below has ended.  Stops no goroutine: they watch.
+ * Panics: on a context that cannot be cancelled by itself.
+ */
 void bh_ctx_cancel(struct bh_ctx *ctx);
-/* bh_ctx_cancel_cause -- code: a negative error; note: copied, may be NULL.  0 means BH_ECANCELED. */
+/* bh_ctx_cancel_cause -- the same, saying why.  code: a negative error, 0 for BH_ECANCELED; note: copied, may be NULL. */
 void bh_ctx_cancel_cause(struct bh_ctx *ctx, int code, const char *note);
 
 struct bh_ctx *bh_ctx_ref(struct bh_ctx *ctx);
 void           bh_ctx_unref(struct bh_ctx *ctx); /* NULL is a no-op; does not cancel */
-/* bh_ctx_end -- cancel, then unref: what to defer on the line after making one. */
+/* bh_ctx_end -- cancel if it can be, then unref: what to defer on the line after making one. */
 void bh_ctx_end(struct bh_ctx *ctx);
 
 /* bh_ctx_done -- closed when ctx ends; NULL if it never can.  Borrowed from ctx. */
@@ -65,7 +72,10 @@ struct bh_after;
  * Owns: the handle, until bh_after_stop.
  */
 struct bh_after *bh_ctx_after(struct bh_ctx *ctx, void (*fn)(void *arg), void *arg);
-/* bh_after_stop -- Returns: whether it prevented the run.  Does not wait.  Frees the handle. */
+/*
+ * bh_after_stop -- forget it.  Also when it has run: this frees the handle.
+ * Returns: whether it prevented the run.  Does not wait for one under way.
+ */
 bool bh_after_stop(struct bh_after *a);
 
 /* bh_ctx_sleep -- Returns: 0 after ns, or bh_ctx_err if ctx ended first. */

@@ -12,7 +12,9 @@
  *
  * The first failure cancels g->ctx, is kept, and is what bh_group_wait returns.
  * A member that panics has failed with BH_EPANIC: it is reported at once, with
- * its stack, and the process goes on.  BH_GROUP_REPANIC raises it in the waiter.
+ * its stack, before bh_group_wait can return, and the process goes on.
+ * BH_GROUP_REPANIC raises it in the waiter.  A member that calls bh_goexit has
+ * succeeded.
  */
 
 #include <stdbool.h>
@@ -36,10 +38,16 @@ enum { BH_GROUP_REPANIC = 1 };
 void bh_group_init(struct bh_group *g, struct bh_ctx *parent);
 /* bh_group_set_flags -- before the first member. */
 void bh_group_set_flags(struct bh_group *g, unsigned flags);
-/* bh_group_set_limit -- members at a time; 0: none, negative: no limit.  Panics: while members run. */
+/*
+ * bh_group_set_limit -- members at a time; 0: none, negative: no limit.
+ * Panics: "errgroup: modify limit while N goroutines in the group are still active".
+ */
 void bh_group_set_limit(struct bh_group *g, int limit);
 
-/* bh_group_go(g, fn, args) -- start a member; args are copied.  Blocks: while the limit is reached. */
+/*
+ * bh_group_go(g, fn, args) -- start a member; args are copied.  Also after a failure.
+ * Blocks: while the limit is reached.
+ */
 #define bh_group_go(g, fn, ...)                                                                \
     bh_group_start_((g), (fn), (__VA_ARGS__), BH_ARGS_SIZE_(__VA_ARGS__), true)
 /* bh_group_try_go -- Returns: false if the limit is reached. */
@@ -48,10 +56,12 @@ void bh_group_set_limit(struct bh_group *g, int limit);
 
 /*
  * bh_group_wait -- Returns: 0 or the first failure, its note copied to this goroutine.
- * Blocks: until every member has ended.  Panics: as a member did, with BH_GROUP_REPANIC.
+ * Blocks: until every member has ended.
+ * Owns:   the group is over; its ctx is gone.  Only bh_group_join may follow.
+ * Panics: with BH_GROUP_REPANIC, as the first member that panicked did.
  */
 int bh_group_wait(struct bh_group *g);
-/* bh_group_join -- cancel, then wait.  A no-op after bh_group_wait. */
+/* bh_group_join -- cancel, then wait.  A no-op after bh_group_wait.  Never panics. */
 void bh_group_join(struct bh_group *g);
 
 /* ---- machinery; nothing below is API ---------------------------------- */

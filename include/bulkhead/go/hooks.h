@@ -17,6 +17,11 @@ struct bh_hooks {
     void (*goroutine_end)(uint64_t id);
     void (*panic_raised)(const struct bh_panic *p);    /* before any deferred call */
     void (*panic_recovered)(const struct bh_panic *p); /* before control lands */
+    /*
+     * A group or a safe goroutine will recover p; `by` says which.  Called on top of the
+     * panicking stack, so that a trace can be taken.  NULL: a report on descriptor 2.
+     */
+    void (*panic_contained)(const struct bh_panic *p, const char *by);
     void (*crash)(const char *text, int length);       /* the first lines of a crash report */
 };
 
