@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <bulkhead/go/chan.h>
+#include <bulkhead/go/net.h>
 #include <bulkhead/go/own.h>
 #include <bulkhead/go/sync.h>
 #include <bulkhead/go/timer.h>
@@ -262,6 +263,18 @@ TWIN(G26, "sigterm-default")
     BH_DEFER(say_text, "deferred must not run");
     kill(getpid(), SIGTERM);
     bh_sleep(BH_SECOND);
+}
+
+TWIN(G27, "sigterm-caught-runs-defers")
+{
+    struct bh_chan *c = BH_CHAN(int, 1);
+    int number;
+
+    bh_signal_notify(c, SIGTERM);
+    BH_DEFER(say_text, "deferred runs");
+    kill(getpid(), SIGTERM);
+    bh_recv(c, &number);
+    say("got %s", number == SIGTERM ? "terminated" : "something else");
 }
 
 TWIN(G29, "out-of-memory")

@@ -5,6 +5,7 @@
 
 #include "cases.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -456,4 +457,61 @@ TWIN(I23, "waitgroup-done-deferred-then-os-exit-RACY")
     bh_go(panic_then_done, &(struct waiting){ &wg });
     bh_waitgroup_wait(&wg);
     bh_exit(0);
+}
+
+static const char *
+cause_text(struct bh_ctx *ctx)
+{
+    const char *note = NULL;
+    int code = bh_ctx_cause(ctx, &note);
+
+    return note != NULL && note[0] != '\0' ? note : error_text(code);
+}
+
+TWIN(I25, "cancel-cause")
+{
+    struct bh_ctx *c = bh_ctx_cancellable(bh_ctx_background());
+    struct bh_ctx *n = bh_ctx_cancellable(bh_ctx_background());
+
+    BH_DEFER(bh_ctx_end, c);
+    BH_DEFER(bh_ctx_end, n);
+    say("before: %s", cause_text(c));
+    bh_ctx_cancel_cause(c, -EIO, "first");
+    bh_ctx_cancel_cause(c, -EIO, "second");
+    say("Err: %s Cause: %s", error_text(bh_ctx_err(c)), cause_text(c));
+    bh_ctx_cancel_cause(n, 0, NULL);
+    say("nil cause: %s", cause_text(n));
+}
+
+struct after {
+    struct bh_chan *ran;
+    uint64_t        registrar;
+};
+
+static void
+tell_ran(void *arg)
+{
+    struct after *a = arg;
+
+    bh_send(a->ran, &(bool){ bh_id() != a->registrar });
+}
+
+TWIN(I26, "context-afterfunc")
+{
+    struct after a = { BH_CHAN(bool, 1), bh_id() };
+    struct bh_ctx *c = bh_ctx_cancellable(bh_ctx_background());
+    bool other;
+
+    BH_DEFER(bh_ctx_end, c);
+    struct bh_after *stopped = bh_ctx_after(c, tell_ran, &a);
+    say("stopped in time: %s", yes_no(bh_after_stop(stopped)));
+    struct bh_after *waiting = bh_ctx_after(c, tell_ran, &a);
+    bh_ctx_cancel(c);
+    bh_recv(a.ran, &other);
+    say("ran on its own goroutine: %s", yes_no(other));
+    say("stopped in time: %s", yes_no(bh_after_stop(waiting)));
+    struct bh_after *late = bh_ctx_after(c, tell_ran, &a);
+    bh_recv(a.ran, &other);
+    say("ran at once, already done: %s", yes_no(other));
+    bh_after_stop(late);
 }

@@ -14,6 +14,7 @@
 #include <bulkhead/go/ctx.h>
 #include <bulkhead/go/error.h>
 #include <bulkhead/go/group.h>
+#include <bulkhead/go/once.h>
 #include <bulkhead/go/sync.h>
 #include <bulkhead/go/timer.h>
 
@@ -252,4 +253,27 @@ TWIN(M15_ours, "group-repanic-in-the-waiter")
     bh_group_go(&g, panic_in_group, NULL);
     wait_and_recover(&g);
     say("the process goes on");
+}
+
+static void
+panic_in_once(void *unused)
+{
+    (void)unused;
+    bh_panic("boom");
+}
+
+static void
+call_once(struct bh_once_func *f)
+{
+    BH_RETURNS_VOID;
+    BH_DEFER(show_recovered, "call");
+    bh_once_func(f);
+}
+
+TWIN(M16, "oncefunc-panics-the-same-in-every-call")
+{
+    struct bh_once_func f = { .fn = panic_in_once };
+
+    call_once(&f);
+    call_once(&f);
 }

@@ -50,7 +50,7 @@ from == "traced" { if (!/^#/) traced[$1] = 1; next }
     split(substr($0, 5), part, "\t")
     name = part[1]
     newer[name] = newer[name] part[2]
-    if (from == "go")
+    if (from == "go" || (from == "newer" && !(("go", name) in blocks)))
         case_name[++cases] = name
     else if (from == "got" && name ~ /^[A-Z][0-9]+_/)
         own[++owns] = name
