@@ -267,25 +267,18 @@ newest_panic(const struct rt_panic *p)
     return p != NULL ? &p->pub : NULL;
 }
 
-/* After a stack overflow: the frames in the emergency pages are gone, arm the guard again. */
-static void
-rearm(struct bh_g *g, uintptr_t frame)
-{
-    if (rt_unlikely(g->flags & RT_G_IN_EMERGENCY) &&
-        frame >= (uintptr_t)g->stack->soft + 2 * RT_PAGE) {
-        g->flags &= (uint8_t)~RT_G_IN_EMERGENCY;
-        if (!rt_stack_arm_soft(g->stack))
-            rt_throw("cannot guard the stack again");
-    }
-}
-
 static noreturn void
-land(struct bh_g *g, const struct bh_checkpoint *at, uintptr_t frame)
+land(struct bh_g *g, const struct bh_checkpoint *at)
 {
 #if defined(RT_ASAN)
     __asan_handle_no_return();
 #endif
-    rearm(g, frame);
+    /* After a stack overflow: we run in the emergency pages, and leave them with this step. */
+    if (rt_unlikely(g->flags & RT_G_IN_EMERGENCY)) {
+        g->flags &= (uint8_t)~RT_G_IN_EMERGENCY;
+        rt_stack_land(g->stack, at);
+        g->flags |= RT_G_IN_EMERGENCY;
+    }
     rt_resume(at);
 }
 
@@ -319,7 +312,7 @@ land_at_point(struct bh_g *g, struct rt_panic *p, struct bh_point *point)
     rt_panic_move(&point->panic, &p->pub);
     point->resume_goexit = drop_below(g, frame);
     point->panic.outer = newest_panic(g->panics);
-    land(g, &point->at, frame);
+    land(g, &point->at);
 }
 
 /*
@@ -348,7 +341,7 @@ finish_recovery(struct bh_g *g, struct rt_panic *p, struct bh_landing *landing)
             r->fn(r->arg);
     }
     g->defers = landing->rec.older;
-    land(g, &landing->at, frame);
+    land(g, &landing->at);
 }
 
 const struct bh_panic *

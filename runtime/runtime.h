@@ -202,6 +202,7 @@ enum { /* m->attention: why rt_enter must take the slow path */
     RT_ATTENTION_TAKEN = 1,   /* the monitor took our P */
     RT_ATTENTION_PREEMPT = 2, /* ran for 10 ms: yield */
     RT_ATTENTION_RAID = 4,    /* a thief looks at our runnext: wait for it */
+    RT_ATTENTION_OVERFLOW = 8, /* the stack overflowed inside the runtime: panic (signal.c) */
 };
 
 struct rt_m {
@@ -230,8 +231,8 @@ struct rt_m {
     uint64_t         random;
     void            *alt_stack; /* signal.c */
     uintptr_t        stack_lo, stack_hi; /* the thread's own stack (g0) */
-    _Atomic int      capture_state; /* traceback.c: dump of a running goroutine */
-    void            *capture;
+    _Atomic uint32_t capture_state; /* report.c: held still while its stack is read */
+    void            *capture;       /* report.c: its ucontext_t meanwhile */
 #if defined(RT_ASAN) || defined(RT_TSAN)
     void *fiber;
     void *asan_fake;
@@ -381,7 +382,11 @@ rt_ticks(void)
  * trap; lifting the soft guard opens the emergency pages too.  A signal handler
  * maps an address to its stack by arithmetic alone: rt_stack_of.
  */
-enum { RT_STACK_EMERGENCY_PAGES = 4, RT_STACK_GUARD_PAGES = 1 + RT_STACK_EMERGENCY_PAGES + 1 };
+enum {
+    RT_STACK_EMERGENCY_PAGES = 4,
+    RT_STACK_HALF_PAGE = 1 + RT_STACK_EMERGENCY_PAGES / 2, /* first of the upper half */
+    RT_STACK_GUARD_PAGES = 1 + RT_STACK_EMERGENCY_PAGES + 1
+};
 
 struct rt_stack {
     struct rt_stack *next;    /* free list */
@@ -389,8 +394,10 @@ struct rt_stack {
     char            *soft;    /* the soft guard's page; usable from the page above it */
     char            *top;     /* initial stack pointer: 16-byte aligned, coloured */
     uint8_t          size_class;
-    _Atomic uint8_t  guarded; /* the soft guard is there */
+    _Atomic uint8_t  guarded;   /* all guards are there */
+    uint8_t          half_open; /* guards are lifted down to its RT_STACK_HALF_PAGE only */
     uint32_t         valgrind_id;
+    uintptr_t        overflow_pc, overflow_addr; /* signal.c: of an overflow inside libc */
 };
 
 void             rt_stack_init(size_t default_size);
@@ -402,13 +409,14 @@ void             rt_stack_put(struct rt_p *p, struct rt_stack *s);
 void             rt_stack_flush(struct rt_p *p);     /* give P's cache back to the pool */
 /* rt_stack_lift_soft / arm_soft -- remove or reinstall the soft guard.  Async-signal-safe. */
 bool rt_stack_lift_soft(struct rt_stack *s);
+bool rt_stack_lift_half(struct rt_stack *s); /* only the upper half: a second overflow is noticed */
 bool rt_stack_arm_soft(struct rt_stack *s);
 /*
  * rt_stack_land -- rt_resume for a goroutine whose soft guard is lifted: arms it on the way.
- * Arming takes away the emergency pages, which its caller may be running on.  If the
- * landing frame is itself in them, the guard stays lifted.
+ * Arming takes away the emergency pages, which its caller may be running on.  Returns only
+ * if the landing frame is itself in them: then nothing is done.
  */
-noreturn void rt_stack_land(struct rt_stack *s, const struct bh_checkpoint *at);
+void rt_stack_land(struct rt_stack *s, const struct bh_checkpoint *at);
 /* rt_stack_of -- lowest address of the stack that addr lies in, guards included, or 0.  Async-signal-safe. */
 uintptr_t rt_stack_of(uintptr_t addr);
 
@@ -599,6 +607,8 @@ const char *rt_why_text(enum rt_why why);
 void rt_signal_init(void);
 void rt_signal_thread_init(struct rt_m *m); /* alternate stack */
 void rt_signal_thread_fini(struct rt_m *m);
+/* rt_overflow_attend -- the stack overflowed in an earlier runtime call: panics if we are still that deep. */
+void rt_overflow_attend(struct rt_m *m);
 
 /* cold.c -- names, labels, locals, owned things, error notes */
 struct rt_cold *rt_cold(struct bh_g *g);                /* made on first use */
@@ -612,5 +622,6 @@ noreturn void rt_jump(void *to);             /* the same without saving */
 noreturn void rt_start(void *top, void (*entry)(void)); /* run entry on a fresh stack */
 noreturn void rt_resume(const struct bh_checkpoint *at); /* land: bh_checkpoint_ returns 1 */
 void rt_sigpanic(void);                      /* entered by sigreturn */
+void rt_overflow_return(void);               /* entered by a libc function's return */
 
 #endif

@@ -344,30 +344,50 @@ guard(char *first, size_t stride, uint32_t count)
     return count;
 }
 
+/* Open or close the pages from the `first` one to the soft guard.  Async-signal-safe. */
+static bool
+set_guards(struct rt_stack *s, int first, bool close)
+{
+    char  *from = s->lo + first * RT_PAGE;
+    size_t size = (size_t)(RT_STACK_GUARD_PAGES - first) * RT_PAGE;
+
+    if (atomic_load(&guard_mode) == GUARD_MPROTECT)
+        return mprotect(from, size, close ? PROT_NONE : PROT_READ | PROT_WRITE) == 0;
+    return madvise(from, size, close ? MADV_GUARD_INSTALL : MADV_GUARD_REMOVE) == 0;
+}
+
+static void
+note_guards(struct rt_stack *s, bool all, bool half_open)
+{
+    atomic_store_explicit(&s->guarded, all, memory_order_relaxed);
+    s->half_open = half_open;
+}
+
 bool
 rt_stack_lift_soft(struct rt_stack *s)
 {
-    char *from = s->lo + RT_PAGE;
-    int r = atomic_load(&guard_mode) == GUARD_MPROTECT
-                ? mprotect(from, LIFT_SIZE, PROT_READ | PROT_WRITE)
-                : madvise(from, LIFT_SIZE, MADV_GUARD_REMOVE);
+    if (!set_guards(s, 1, false))
+        return false;
+    note_guards(s, false, false);
+    return true;
+}
 
-    if (r == 0)
-        atomic_store_explicit(&s->guarded, 0, memory_order_relaxed);
-    return r == 0;
+bool
+rt_stack_lift_half(struct rt_stack *s)
+{
+    if (!set_guards(s, RT_STACK_HALF_PAGE, false))
+        return false;
+    note_guards(s, false, true);
+    return true;
 }
 
 bool
 rt_stack_arm_soft(struct rt_stack *s)
 {
-    char *from = s->lo + RT_PAGE;
-    int r = atomic_load(&guard_mode) == GUARD_MPROTECT
-                ? mprotect(from, LIFT_SIZE, PROT_NONE)
-                : madvise(from, LIFT_SIZE, MADV_GUARD_INSTALL);
-
-    if (r == 0)
-        atomic_store_explicit(&s->guarded, 1, memory_order_relaxed);
-    return r == 0;
+    if (!set_guards(s, 1, true))
+        return false;
+    note_guards(s, true, false);
+    return true;
 }
 
 /*
@@ -375,7 +395,7 @@ rt_stack_arm_soft(struct rt_stack *s)
  * pages are gone after the call.  The stack pointer is moved to the landing
  * frame first, so that a signal in between finds a stack.
  */
-noreturn void
+void
 rt_stack_land(struct rt_stack *s, const struct bh_checkpoint *at)
 {
     bool protect = atomic_load(&guard_mode) == GUARD_MPROTECT;
@@ -384,9 +404,9 @@ rt_stack_land(struct rt_stack *s, const struct bh_checkpoint *at)
     uintptr_t sp = at->reg[CHECKPOINT_SP];
 
     if (sp < (uintptr_t)s->soft + 2 * RT_PAGE || sp > (uintptr_t)s->top)
-        rt_resume(at);
+        return;
     __asan_unpoison_memory_region(s->lo + RT_PAGE, LIFT_SIZE);
-    atomic_store_explicit(&s->guarded, 1, memory_order_relaxed);
+    note_guards(s, true, false);
 #if defined(__x86_64__)
     __asm__ volatile("movq %[sp], %%rsp\n\tsyscall\n\tmovq %[at], %%rdi\n\tjmp rt_resume"
                      :
@@ -443,7 +463,7 @@ make(uint8_t c, char *lo)
     s->soft = lo + GUARD_SIZE - RT_PAGE;
     s->top = (char *)s;
     s->size_class = c;
-    atomic_store_explicit(&s->guarded, 1, memory_order_relaxed);
+    note_guards(s, true, false);
     s->valgrind_id = VALGRIND_STACK_REGISTER(lo, hi);
     return s;
 }

@@ -171,4 +171,18 @@ rt_sigpanic:
         .cfi_endproc
         .size   rt_sigpanic, .-rt_sigpanic
 
+/* A libc function that overflowed the stack returns here instead of to its caller (signal.c). */
+        .globl  rt_overflow_return
+        .hidden rt_overflow_return
+        .type   rt_overflow_return, %function
+        .p2align 4
+        nop
+rt_overflow_return:
+        sub     sp, sp, #16
+        bl      rt_overflow_landed
+        str     x0, [sp]
+        mov     x30, x0
+        b       rt_sigpanic
+        .size   rt_overflow_return, .-rt_overflow_return
+
         .section .note.GNU-stack, "", %progbits

@@ -199,4 +199,22 @@ rt_sigpanic:
         .cfi_endproc
         .size   rt_sigpanic, .-rt_sigpanic
 
+/*
+ * A libc function that overflowed the stack returns here instead of to its caller
+ * (signal.c): panic there.  The caller's frame begins at the stack pointer.
+ */
+        .globl  rt_overflow_return
+        .hidden rt_overflow_return
+        .type   rt_overflow_return, @function
+        .p2align 4
+        nop
+rt_overflow_return:
+        subq    $144, %rsp
+        cld
+        call    rt_overflow_landed
+        addq    $8, %rsp
+        movq    %rax, (%rsp)
+        jmp     rt_sigpanic
+        .size   rt_overflow_return, .-rt_overflow_return
+
         .section .note.GNU-stack, "", @progbits
