@@ -239,7 +239,8 @@ static struct bh_landing *const bh_landing_ __attribute__((unused)) = bh_landing
     __attribute__((cleanup(bh_point_end_))) struct bh_point pt;                                \
     bh_point_push_(&pt);                                                                       \
     if (bh_checkpoint_(&pt.at) != 0)                                                           \
-        for (const struct bh_panic *p = &pt.panic;; bh_point_fell_through_())
+        for (const struct bh_panic *p __attribute__((unused)) = &pt.panic;;                    \
+             bh_point_fell_through_())
 
 #define BH_LANDING_                                                                            \
     __attribute__((cleanup(bh_landing_end_))) struct bh_landing bh_landing_store_;             \
