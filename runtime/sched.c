@@ -242,6 +242,25 @@ acquire(struct rt_m *m, struct rt_p *p)
 
 /* ---- the global queue ------------------------------------------------------------ */
 
+/*
+ * Whoever takes a batch from this list chases pointers through descriptors that
+ * have left the caches.  So a spilled one also names the one AHEAD places on, to
+ * be fetched early, in a field that only a waiting goroutine uses.
+ */
+enum { AHEAD = 8 };
+
+static void
+set_ahead(struct bh_g *g, struct bh_g *ahead)
+{
+    g->waiting_since = (int64_t)(intptr_t)ahead;
+}
+
+static const void *
+ahead_of(const struct bh_g *g)
+{
+    return (const void *)(intptr_t)g->waiting_since; /* or a time: a useless fetch */
+}
+
 static void
 global_append(struct bh_g *head, struct bh_g *tail, int count)
 {
@@ -277,36 +296,33 @@ rt_global_put(struct bh_g *g)
 struct bh_g *
 rt_global_get(struct rt_p *p)
 {
-    struct bh_g *g, *more;
-    int32_t      n;
+    struct bh_g *first, *g;
+    uint32_t     tail = atomic_load_explicit(&p->runq_tail, memory_order_relaxed);
+    uint32_t     room = RT_RUNQ_SIZE - (tail - atomic_load(&p->runq_head));
+    int32_t      n, taken = 1;
 
     if (atomic_load_explicit(&rt_sched.runq_count, memory_order_relaxed) == 0)
         return NULL;
     rt_lock(&rt_sched.lock);
+    first = g = rt_sched.runq_head;
+    if (first == NULL) {
+        rt_unlock(&rt_sched.lock);
+        return NULL;
+    }
     n = atomic_load(&rt_sched.runq_count) / rt_sched.proc_count + 1;
     if (n > RT_RUNQ_SIZE / 2)
         n = RT_RUNQ_SIZE / 2;
-    g = rt_sched.runq_head;
-    for (int32_t i = 0; i < n && (more = rt_sched.runq_head) != NULL; i++) {
-        rt_sched.runq_head = more->next;
-        if (rt_sched.runq_head == NULL)
-            rt_sched.runq_tail = NULL;
-        atomic_fetch_sub(&rt_sched.runq_count, 1);
-        if (more == g)
-            continue;
-        /* The lock is held, so a full ring must not spill: it would lock again. */
-        if (p->runq_tail - atomic_load(&p->runq_head) == RT_RUNQ_SIZE) {
-            more->next = rt_sched.runq_head;
-            rt_sched.runq_head = more;
-            if (rt_sched.runq_tail == NULL)
-                rt_sched.runq_tail = more;
-            atomic_fetch_add(&rt_sched.runq_count, 1);
-            break;
-        }
-        rt_runq_put(p, more);
+    for (g = g->next; taken < n && (uint32_t)taken <= room && g != NULL; g = g->next, taken++) {
+        __builtin_prefetch(ahead_of(g));
+        atomic_store_explicit(&p->runq[tail++ % RT_RUNQ_SIZE], g, memory_order_relaxed);
     }
+    rt_sched.runq_head = g;
+    if (g == NULL)
+        rt_sched.runq_tail = NULL;
+    atomic_fetch_sub(&rt_sched.runq_count, taken);
     rt_unlock(&rt_sched.lock);
-    return g;
+    atomic_store_explicit(&p->runq_tail, tail, memory_order_release);
+    return first;
 }
 
 /* p's ring is full: move half of it, then g, to the global queue. */
@@ -323,8 +339,10 @@ rt_runq_spill(struct rt_p *p, struct bh_g *g, uint32_t head, uint32_t tail)
         return;
     }
     batch[n] = g;
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
         batch[i]->next = batch[i + 1];
+        set_ahead(batch[i], batch[i + AHEAD <= n ? i + AHEAD : n]);
+    }
     rt_global_put_list(batch[0], batch[n], (int)n + 1);
 }
 
@@ -904,6 +922,8 @@ rt_attend(struct rt_m *m)
 {
     uint32_t attention;
 
+    if (rt_unlikely(atomic_load(&m->attention) & RT_ATTENTION_OVERFLOW))
+        rt_overflow_attend(m);
     rt_lock(&rt_sched.lock); /* a raid or taking in progress ends first */
     attention = atomic_load(&m->attention);
     atomic_fetch_and(&m->attention, ~(uint32_t)RT_ATTENTION_PREEMPT);
