@@ -263,6 +263,7 @@ void bh_point_push_(struct bh_point *p);
 void bh_point_end_(struct bh_point *p);
 void bh_landing_push_(struct bh_landing *l);
 void bh_landing_end_(struct bh_landing *l);
-const struct bh_panic *bh_recover_at_(uintptr_t cfa);
+/* returns_twice, though it does not: inlined or split, the caller would lose its frame (A03). */
+const struct bh_panic *bh_recover_at_(uintptr_t cfa) __attribute__((returns_twice));
 
 #endif
