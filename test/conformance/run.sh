@@ -32,8 +32,9 @@ blank() {
 one() { # name env
     (cd "$work" && ulimit -c 0 && env ${2:+"$2"} timeout -k 2 "$limit" "$program" "$1" \
         >out 2>err </dev/null) 2>/dev/null
+    local status=$?
     echo "=== $1"
-    echo "exit: $?"
+    echo "exit: $status"
     sed 's/^/| /' "$work/out"
     blank <"$work/err" | head -200 | sed 's/^/! /'
 }
