@@ -422,6 +422,15 @@ uintptr_t rt_stack_of(uintptr_t addr);
 
 /* ---- P ---------------------------------------------------------------- */
 
+/* A cheap estimate of the time (clock.c): valid for `span` ticks from `ticks` on. */
+struct rt_clock {
+    uint64_t ticks, span;
+    int64_t  ns;            /* at `ticks` */
+    uint64_t rate;          /* ns per tick << 32 */
+    uint64_t base_ticks;    /* an older pair, to measure the rate by */
+    int64_t  base_ns;
+};
+
 enum { RT_RUNQ_SIZE = 256, RT_STACK_CLASSES = 8 };
 enum rt_p_state { RT_P_IDLE, RT_P_RUNNING };
 
@@ -456,9 +465,11 @@ struct rt_p {
     struct rt_lock    timer_lock;
     struct rt_timer_slot *timers;
     uint32_t          timer_count, timer_cap;
+    _Atomic uint32_t  timer_live;   /* those of them that are armed; written under timer_lock */
     _Atomic int64_t   timer_first;  /* key of timers[0]; INT64_MAX or 0: none */
     struct rt_timer  *timer_firing; /* its fn runs now, on timer_runner; under timer_lock */
     struct rt_m      *timer_runner;
+    struct rt_clock   clock;
 
     uint64_t stat_spawned, stat_steals, stat_switches;
 };
@@ -544,7 +555,20 @@ bool    rt_timer_del(struct rt_timer *t); /* true: was armed and will not fire; 
 bool    rt_timer_cancel(struct rt_timer *t); /* the same without waiting for fn: for callers holding a lock fn takes */
 /* rt_timers_run -- fire what is due on p.  Returns: the next `when`, INT64_MAX if none. */
 int64_t rt_timers_run(struct rt_p *p, int64_t now);
-int64_t rt_timers_next(void); /* earliest of all Ps */
+int64_t rt_timers_next(void); /* earliest of all Ps; INT64_MAX: none is armed */
+
+/* rt_soon -- now, or up to some us later, for a third of the price (clock.c).  In the runtime. */
+int64_t rt_soon_slow(struct rt_clock *c);
+static inline int64_t
+rt_soon(struct rt_p *p)
+{
+    struct rt_clock *c = &p->clock;
+    uint64_t         ticks = rt_ticks() - c->ticks;
+
+    if (rt_unlikely(ticks >= c->span))
+        return rt_soon_slow(c);
+    return c->ns + (int64_t)((ticks * c->rate) >> 32);
+}
 
 /* ---- poller (netpoll.c) ----------------------------------------------- */
 

@@ -1,0 +1,70 @@
+#ifndef BULKHEAD_RUNTIME_REPORT_H
+#define BULKHEAD_RUNTIME_REPORT_H
+
+/*
+ * report.h -- PRIVATE: writing text about the process's own state, for
+ * traceback.c and crash.c.  See report.c.
+ */
+
+#include "runtime.h"
+#include "symbol.h"
+
+/*
+ * rt_report_begin, end -- the right to write a report, one thread at a time.
+ * Everything goes to fd, and to copy_fd unless it is -1.  In between the
+ * thread takes no signal but faults.  Async-signal-safe.
+ */
+void rt_report_begin(int fd, int copy_fd);
+void rt_report_end(void);
+/* rt_report_mine -- whether this thread is between the two. */
+bool rt_report_mine(void);
+/* rt_report_redirect -- where the rest of the report goes. */
+void rt_report_redirect(int fd, int copy_fd);
+
+/* rt_put* -- write; between begin and end only. */
+void rt_put(const char *text);
+void rt_put_number(uint64_t n);
+void rt_put_hex(uintptr_t n);        /* 0x1f */
+void rt_put_indented(const char *text); /* each line break is followed by a tab */
+void rt_put_flush(void);
+
+/* rt_report_head -- what was put since begin, at most RT_HEAD_SIZE bytes; rt_report_head_end stops collecting. */
+enum { RT_HEAD_SIZE = 2048 };
+const char *rt_report_head(int *length);
+void        rt_report_head_end(void);
+
+/*
+ * Threads that run other goroutines.  A stopped one waits in a signal handler,
+ * wherever it was; so nothing may be done meanwhile that needs a lock it may
+ * hold.
+ *
+ * rt_thread_stop  Returns: false if it did not stop in time, or is this thread.
+ * rt_thread_regs  where it was stopped.
+ */
+void rt_thread_init(void);
+bool rt_thread_stop(struct rt_m *m);
+void rt_thread_go_on(struct rt_m *m);
+void rt_thread_regs(struct rt_m *m, struct rt_regs *regs);
+/* rt_threads_freeze -- stop all the others, for ever: the process is ending. */
+void rt_threads_freeze(void);
+/* rt_thread_signals -- block every signal that is not a fault. old may be NULL. */
+void rt_thread_block_signals(void *old);
+
+/* traceback.c: whose stack, from where. */
+struct rt_origin {
+    struct bh_g          *g;    /* NULL: a thread's own stack */
+    const struct rt_regs *regs; /* NULL: a parked or unstarted goroutine */
+    bool                  exact; /* regs are a signal's, not a call's */
+};
+
+enum rt_level { RT_LEVEL_NONE, RT_LEVEL_SINGLE, RT_LEVEL_ALL, RT_LEVEL_SYSTEM, RT_LEVEL_CRASH };
+enum rt_level rt_traceback_level(void); /* crash.c */
+
+/* rt_trace -- one goroutine: header, frames, creator.  Everything at level system. */
+void rt_trace(const struct rt_origin *o, enum rt_level level);
+/* rt_trace_others -- all goroutines but one, each after an empty line. */
+void rt_trace_others(struct bh_g *except, enum rt_level level);
+/* rt_trace_raw -- bare addresses of the frames being printed: the printing failed. */
+void rt_trace_raw(void);
+
+#endif
