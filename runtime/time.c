@@ -10,6 +10,10 @@
  *     not armed (slot 0) --reset--> armed (slot > 0) --due--> fn runs
  *                        <--cancel--
  *
+ * Stopping a public timer is lazier still: `when` becomes NEVER, which is only
+ * another later time.  The timer leaves the heap when its key comes up, or when
+ * it is freed; armed again before that, it is where it belongs.
+ *
  * p->timer_lock protects the heap and every field of the timers whose `p` is
  * that P, armed or not.  A timer that is not armed moves home: `p` changes
  * while the old home's lock is held, so who locks t->p and still finds it
@@ -34,6 +38,7 @@
 
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include <bulkhead/go/chan.h>
@@ -41,6 +46,8 @@
 
 #include "netpoll.h"
 #include "runtime.h"
+
+#define NEVER INT64_MAX /* when, of a timer in the heap that is not armed */
 
 enum {
     ARITY = 4,
@@ -114,22 +121,43 @@ sift_down(struct rt_p *p, uint32_t i, struct rt_timer_slot s)
     place(p, i, s);
 }
 
+static bool
+is_armed(const struct rt_timer *t)
+{
+    return t->slot != 0 && t->when != NEVER;
+}
+
+/* count_live -- one more (1) or fewer (-1) is armed.  Under the lock. */
+static void
+count_live(struct rt_p *p, int change)
+{
+    uint32_t live = atomic_load_explicit(&p->timer_live, memory_order_relaxed);
+
+    atomic_store_explicit(&p->timer_live, live + (uint32_t)change, memory_order_relaxed);
+}
+
 static void
 publish_first(struct rt_p *p)
 {
     int64_t first = p->timer_count > 0 ? p->timers[0].key : INT64_MAX;
+    int64_t old = atomic_load_explicit(&p->timer_first, memory_order_relaxed);
 
-    if (atomic_load_explicit(&p->timer_first, memory_order_relaxed) != first)
+    /* Later: whoever sees the old value only looks too early. */
+    if (first > old)
+        atomic_store_explicit(&p->timer_first, first, memory_order_release);
+    else if (first < old)
         atomic_store_explicit(&p->timer_first, first, memory_order_seq_cst);
 }
 
-static void
+/* heap_insert -- Returns: whether t is first now. */
+static bool
 heap_insert(struct rt_p *p, struct rt_timer *t)
 {
     if (rt_unlikely(p->timer_count == MAX_TIMERS))
         rt_throw("timers: more than %d on one processor", MAX_TIMERS);
     sift_up(p, p->timer_count++, (struct rt_timer_slot){ t->when, t });
     publish_first(p);
+    return t->slot == 1;
 }
 
 static void
@@ -151,16 +179,13 @@ heap_remove(struct rt_p *p, struct rt_timer *t)
     publish_first(p);
 }
 
-/* heap_move -- t, in the heap, is now due at t->when. */
-static void
-heap_move(struct rt_p *p, struct rt_timer *t)
+/* heap_advance -- t, in the heap, is due before its key.  Returns: whether it is first. */
+static bool
+heap_advance(struct rt_p *p, struct rt_timer *t)
 {
-    uint32_t i = t->slot - 1;
-
-    if (t->when >= p->timers[i].key)
-        return; /* I2 holds; put right once on top */
-    sift_up(p, i, (struct rt_timer_slot){ t->when, t });
+    sift_up(p, t->slot - 1, (struct rt_timer_slot){ t->when, t });
     publish_first(p);
+    return t->slot == 1;
 }
 
 /* ---- arming and cancelling ---------------------------------------------- */
@@ -214,20 +239,25 @@ static bool
 arm(struct rt_timer *t, int64_t when, int64_t period)
 {
     struct rt_p *p = lock_here(t);
-    bool         armed = t->slot != 0;
+    bool         armed = is_armed(t), first = false;
 
     if (when <= 0)
         when = 1; /* 0 is "no timer" in timer_first */
+    if (when == NEVER)
+        when--;
     t->when = when;
     if (period >= 0)
         t->period = period;
-    if (armed)
-        heap_move(p, t);
-    else
-        heap_insert(p, t);
+    if (t->slot == 0)
+        first = heap_insert(p, t);
+    else if (when < p->timers[t->slot - 1].key)
+        first = heap_advance(p, t);
+    if (!armed)
+        count_live(p, 1);
     rt_unlock(&p->timer_lock);
     /* From here on t may have fired and be gone. */
-    rt_netpoll_wake_before(when);
+    if (first)
+        rt_netpoll_wake_before(when);
     return armed;
 }
 
@@ -243,6 +273,30 @@ rt_timer_add(struct rt_timer *t)
     arm(t, t->when, -1);
 }
 
+/* remove -- out of the heap, if it is in one.  Under the lock.  Returns: whether it was armed. */
+static bool
+remove(struct rt_p *p, struct rt_timer *t)
+{
+    bool armed = is_armed(t);
+
+    if (armed)
+        count_live(p, -1);
+    if (t->slot != 0)
+        heap_remove(p, t);
+    return armed;
+}
+
+/* wait_for_fn -- until fn of a timer that fires is over, unless we are in it.  Under the lock. */
+static void
+wait_for_fn(struct rt_p *p, const struct rt_timer *t)
+{
+    while (rt_unlikely(p->timer_firing == t) && p->timer_runner != rt_m()) {
+        rt_unlock(&p->timer_lock);
+        sched_yield();
+        rt_lock(&p->timer_lock);
+    }
+}
+
 bool
 rt_timer_cancel(struct rt_timer *t)
 {
@@ -251,9 +305,7 @@ rt_timer_cancel(struct rt_timer *t)
 
     if (p == NULL)
         return false;
-    armed = t->slot != 0;
-    if (armed)
-        heap_remove(p, t);
+    armed = remove(p, t);
     rt_unlock(&p->timer_lock);
     return armed;
 }
@@ -266,14 +318,24 @@ rt_timer_del(struct rt_timer *t)
 
     if (p == NULL)
         return false;
-    armed = t->slot != 0;
-    if (armed)
-        heap_remove(p, t);
-    while (rt_unlikely(p->timer_firing == t) && p->timer_runner != rt_m()) {
-        rt_unlock(&p->timer_lock);
-        sched_yield();
-        rt_lock(&p->timer_lock);
+    armed = remove(p, t);
+    wait_for_fn(p, t);
+    rt_unlock(&p->timer_lock);
+    return armed;
+}
+
+/* disarm -- as rt_timer_del, but t may stay in the heap and must not be freed yet. */
+static bool
+disarm(struct rt_timer *t)
+{
+    struct rt_p *p = lock_home(t);
+    bool         armed = is_armed(t);
+
+    if (armed) {
+        t->when = NEVER;
+        count_live(p, -1);
     }
+    wait_for_fn(p, t);
     rt_unlock(&p->timer_lock);
     return armed;
 }
@@ -287,6 +349,10 @@ take_due(struct rt_p *p, int64_t now)
     while (p->timer_count > 0 && p->timers[0].key <= now) {
         struct rt_timer *t = p->timers[0].timer;
 
+        if (t->when == NEVER) {
+            heap_remove(p, t);
+            continue;
+        }
         if (t->when > now) {
             sift_down(p, 0, (struct rt_timer_slot){ t->when, t });
             continue;
@@ -297,6 +363,7 @@ take_due(struct rt_p *p, int64_t now)
             publish_first(p);
         } else {
             heap_remove(p, t);
+            count_live(p, -1);
         }
         return t;
     }
@@ -339,10 +406,12 @@ rt_timers_next(void)
     int64_t next = INT64_MAX;
 
     for (int i = 0; i < rt_sched.proc_count; i++) {
-        int64_t first = atomic_load_explicit(&rt_sched.procs[i]->timer_first,
-                                             memory_order_seq_cst);
+        struct rt_p *p = rt_sched.procs[i];
+        int64_t      first = atomic_load_explicit(&p->timer_first, memory_order_seq_cst);
 
-        if (first != 0 && first < next)
+        /* Without the second question, stopped timers would hide a deadlock. */
+        if (first != 0 && first < next &&
+            atomic_load_explicit(&p->timer_live, memory_order_relaxed) != 0)
             next = first;
     }
     return next;
@@ -350,15 +419,15 @@ rt_timers_next(void)
 
 /* ---- sleep -------------------------------------------------------------- */
 
-/* after -- now plus ns, for ever if that overflows. */
+/* after -- now plus ns, for ever if that overflows.  In the runtime. */
 static int64_t
-after(int64_t ns)
+after(struct rt_m *m, int64_t ns)
 {
     int64_t when;
 
     if (ns < 0)
         ns = 0;
-    return __builtin_add_overflow(rt_now(), ns, &when) ? INT64_MAX : when;
+    return __builtin_add_overflow(rt_soon(m->p), ns, &when) ? NEVER - 1 : when;
 }
 
 static void
@@ -384,7 +453,7 @@ bh_sleep(int64_t ns)
         return;
     rt_enter("bh_sleep");
     rt_point();
-    struct rt_timer t = { .when = after(ns), .fn = wake_sleeper, .arg = rt_g() };
+    struct rt_timer t = { .when = after(rt_m(), ns), .fn = wake_sleeper, .arg = rt_g() };
     rt_park(arm_sleep, &t, RT_WHY_SLEEP);
     rt_exit();
 }
@@ -443,10 +512,11 @@ fire_chan(struct rt_timer *rt, void *arg, uintptr_t seq)
 static struct bh_timer *
 timer_new(void *created_pc)
 {
-    struct bh_timer *t = calloc(1, sizeof *t);
+    struct bh_timer *t = malloc(sizeof *t); /* half the price of calloc */
 
     if (t == NULL)
         rt_panic_runtime("out of memory for a timer");
+    memset(t, 0, sizeof *t);
     t->created_pc = created_pc;
     t->t.arg = t;
     return t;
@@ -460,7 +530,7 @@ timer_start(struct bh_timer *t, int64_t ns)
 
     rt_enter("bh_timer");
     rt_point();
-    armed = arm(&t->t, after(ns), t->ticker ? ns : 0);
+    armed = arm(&t->t, after(rt_m(), ns), t->ticker ? ns : 0);
     rt_exit();
     return armed;
 }
@@ -525,7 +595,7 @@ bh_timer_stop(struct bh_timer *t)
     BH_REQUIRE(t->t.fn != NULL);
     rt_enter("bh_timer_stop");
     rt_point();
-    armed = rt_timer_del(&t->t);
+    armed = disarm(&t->t);
     rt_exit();
     if (rt_unlikely(!armed || t->ticker))
         drain(t);
@@ -550,7 +620,11 @@ bh_timer_free(struct bh_timer *t)
 {
     if (t == NULL)
         return;
-    bh_timer_stop(t);
+    BH_REQUIRE(t->t.fn != NULL);
+    rt_enter("bh_timer_free");
+    rt_timer_del(&t->t);
+    rt_exit();
+    t->t.fn = NULL;
     bh_chan_unref(t->chan);
     free(t);
 }
