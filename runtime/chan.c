@@ -80,8 +80,10 @@ bh_chan_unref(struct bh_chan *c)
     rt_chan_valid(c, "bh_chan_unref", 0);
     if (atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
         return;
-    if (rt_waiters_first(&c->receivers) != NULL || rt_waiters_first(&c->senders) != NULL)
+    if (rt_waiters_first(&c->receivers) != NULL || rt_waiters_first(&c->senders) != NULL) {
+        atomic_store_explicit(&c->refs, 1, memory_order_relaxed);
         rt_panic_string("bh_chan_unref: the last reference, while a goroutine waits");
+    }
     atomic_store_explicit(&c->magic, 0, memory_order_relaxed);
     free(c);
 }

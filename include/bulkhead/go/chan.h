@@ -32,10 +32,11 @@ struct bh_chan *bh_chan_new(size_t size, size_t capacity);
 /*
  * bh_chan_ref, bh_chan_unref -- hold the channel; let go, and free it with the last.
  *
- * NULL gives NULL, and is a no-op.  Every operation borrows the channel: its
- * caller holds a reference, or knows one that lasts, until the operation returns
- * or the other side learns of it.  Values left in the channel are not looked at.
- * Panics: if a goroutine waits on it when the last reference goes.
+ * NULL gives NULL, and is a no-op.  Every operation borrows its channel until it
+ * returns or the other side learns of it, and a select all of its channels but
+ * the one it carries out: some reference must last as long.  Values left in the
+ * channel are dropped.
+ * Panics: if a goroutine waits on it when the last reference goes; it is kept.
  * Threads: any.
  */
 struct bh_chan *bh_chan_ref(struct bh_chan *c);
@@ -77,6 +78,9 @@ bool bh_chan_try_recv(struct bh_chan *c, void *value, size_t size, bool *ok);
 
 /*
  * bh_chan_send_from_thread -- send from a thread the runtime does not know.
+ *
+ * From the first call on, the process may wait for threads: a deadlock is no
+ * longer reported.
  * Returns: 0; -EAGAIN if it would have to wait; BH_ECLOSED on a closed channel.
  * Threads: any.
  */
