@@ -1,0 +1,269 @@
+/*
+ * call.c -- one request on its way through the chain, and its background work.
+ *
+ *     refs   1 for the handler's side, 1 for each bh_http_go goroutine.  The
+ *            last one ends the context and gives memory and call back.
+ *     owner  the connection's goroutine while its chain runs, else 0.  Only the
+ *            owner may reply.
+ *
+ * The chain is the server's array of steps and, behind it, a handler; x->step
+ * is a cursor that bh_http_next moves on the way in and restores on the way out.
+ */
+
+#include "ht.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <bulkhead/go/safe.h>
+
+/* ---- life ------------------------------------------------------------------------- */
+
+static struct ht_call *
+take_free(struct bh_http_server *s)
+{
+    struct ht_call *x;
+
+    bh_mutex_lock(&s->lock);
+    x = s->free_calls;
+    if (x != NULL)
+        s->free_calls = x->next_free;
+    bh_mutex_unlock(&s->lock);
+    if (x == NULL && (x = calloc(1, sizeof *x)) == NULL)
+        bh_panic("http: out of memory for a call");
+    return x;
+}
+
+struct ht_call *
+ht_call_new(struct ht_conn *k)
+{
+    struct bh_http_server *s = k->s;
+    struct ht_call *x = take_free(s);
+
+    memset((char *)x + offsetof(struct ht_call, s), 0, sizeof *x - offsetof(struct ht_call, s));
+    x->s = s;
+    x->k = k;
+    x->arena = k->spare != NULL ? k->spare : bh_arena_new(s->o.max_memory);
+    k->spare = NULL;
+    x->length = -1;
+    x->lines_end = &x->lines;
+    x->pub = (struct bh_http_call){
+        .method = "-",
+        .path = "-",
+        .query = "",
+        .host = "",
+        .route = "",
+        .peer = bh_conn_peer(k->io),
+        .version = 11,
+        .id = atomic_fetch_add_explicit(&s->next_id, 1, memory_order_relaxed) + 1,
+        .started = bh_now(),
+        .arena = x->arena,
+        .s = x,
+    };
+    atomic_store_explicit(&x->refs, 1, memory_order_relaxed);
+    atomic_store_explicit(&x->owner, bh_id(), memory_order_release);
+    k->call = x;
+    return x;
+}
+
+/* The memory goes to the connection's next call if it is still there to take it. */
+static void
+call_release(struct ht_call *x, struct ht_conn *k)
+{
+    struct bh_http_server *s = x->s;
+
+    if (x->ctx != NULL)
+        bh_ctx_end(x->ctx);
+    x->ctx = NULL;
+    if (k != NULL && k->spare == NULL) {
+        bh_arena_reset(x->arena);
+        k->spare = x->arena;
+    } else {
+        bh_arena_free(x->arena);
+    }
+    x->arena = NULL;
+    bh_mutex_lock(&s->lock);
+    x->next_free = s->free_calls;
+    s->free_calls = x;
+    bh_mutex_unlock(&s->lock);
+}
+
+void
+ht_call_unref(struct ht_call *x)
+{
+    if (atomic_fetch_sub_explicit(&x->refs, 1, memory_order_acq_rel) == 1)
+        call_release(x, NULL);
+}
+
+void
+ht_call_end(struct ht_call *x)
+{
+    struct ht_conn *k = x->k;
+
+    atomic_store_explicit(&x->owner, 0, memory_order_release);
+    x->k = NULL;
+    k->call = NULL;
+    if (atomic_fetch_sub_explicit(&x->refs, 1, memory_order_acq_rel) == 1)
+        call_release(x, k);
+}
+
+struct ht_call *
+ht_own(struct bh_http_call *c)
+{
+    struct ht_call *x = c->s;
+    uint64_t owner = atomic_load_explicit(&x->owner, memory_order_acquire);
+
+    if (owner == bh_id() && c == &x->pub)
+        return x;
+    if (owner == 0)
+        bh_panic("http: reply to request %llu used after the request ended",
+                 (unsigned long long)c->id);
+    bh_panic("http: reply to request %llu used by goroutine %llu, which is not its handler",
+             (unsigned long long)c->id, (unsigned long long)bh_id());
+}
+
+/* ---- the chain ---------------------------------------------------------------------- */
+
+int
+bh_http_next(struct bh_http_call *c)
+{
+    struct ht_call *x = ht_own(c);
+    int at = x->step++, rc;
+
+    if (at < x->step_count)
+        rc = x->s->steps[at].fn(c, x->s->steps[at].arg);
+    else if (at == x->step_count)
+        rc = x->handler(c, x->handler_arg);
+    else
+        bh_panic("http: bh_http_next called by the last step of the chain");
+    x->step = at;
+    return rc;
+}
+
+int
+ht_run(struct ht_call *x, int steps, bh_http_fn *handler, void *arg)
+{
+    x->step = 0;
+    x->step_count = steps;
+    x->handler = handler;
+    x->handler_arg = arg;
+    return bh_http_next(&x->pub);
+}
+
+/* ---- what was asked ------------------------------------------------------------------ */
+
+const char *
+bh_http_header(struct bh_http_call *c, const char *name)
+{
+    const struct ht_head *h = &c->s->head;
+    size_t length = strlen(name);
+
+    for (unsigned i = 0; i < h->field_count; i++)
+        if (ht_name_is(&h->fields[i], name, length))
+            return h->fields[i].value;
+    return NULL;
+}
+
+bool
+bh_http_header_at(struct bh_http_call *c, unsigned i, const char **name, const char **value)
+{
+    const struct ht_head *h = &c->s->head;
+
+    if (i >= h->field_count)
+        return false;
+    *name = h->fields[i].name;
+    *value = h->fields[i].value;
+    return true;
+}
+
+const char *
+bh_http_param(struct bh_http_call *c, const char *name)
+{
+    const struct ht_call *x = c->s;
+    const struct ht_route *r = x->match.route;
+    int param = 0;
+
+    for (int i = 0; r != NULL && i < r->segment_count; i++) {
+        if (r->segments[i].kind == HT_LITERAL)
+            continue;
+        if (strcmp(r->segments[i].text, name) == 0)
+            return x->params[param];
+        param++;
+    }
+    bh_panic("http: route \"%s\" has no {%s}", c->route, name);
+}
+
+/* One "name=value" of a query; NULL if it is another name or malformed. */
+static const char *
+query_value(struct bh_arena *arena, const char *pair, size_t length, const char *name)
+{
+    const char *equals = memchr(pair, '=', length);
+    size_t name_length = equals != NULL ? (size_t)(equals - pair) : length;
+    const char *value = equals != NULL ? equals + 1 : pair + length;
+    size_t value_length = length - (size_t)(value - pair);
+    char *text;
+
+    if (name_length != strlen(name) || memcmp(pair, name, name_length) != 0) {
+        if (memchr(pair, '%', name_length) == NULL && memchr(pair, '+', name_length) == NULL)
+            return NULL;
+        text = bh_arena_alloc(arena, name_length + 1);
+        if (ht_unescape(text, pair, name_length, true) < 0 || strcmp(text, name) != 0)
+            return NULL;
+    }
+    text = bh_arena_alloc(arena, value_length + 1);
+    return ht_unescape(text, value, value_length, true) >= 0 ? text : NULL;
+}
+
+const char *
+bh_http_query(struct bh_http_call *c, const char *name)
+{
+    for (const char *p = c->query; *p != '\0';) {
+        size_t length = strcspn(p, "&");
+        const char *value = query_value(c->arena, p, length, name);
+
+        if (value != NULL)
+            return value;
+        p += length + (p[length] == '&');
+    }
+    return NULL;
+}
+
+struct bh_ctx *
+bh_http_ctx(struct bh_http_call *c)
+{
+    struct ht_call *x = c->s;
+
+    if (x->ctx == NULL) {
+        (void)ht_own(c);
+        x->ctx = x->s->o.request_timeout > 0
+                     ? bh_ctx_deadline(x->s->ctx, c->started + x->s->o.request_timeout)
+                     : bh_ctx_cancellable(x->s->ctx);
+    }
+    return x->ctx;
+}
+
+void
+bh_http_set(struct bh_http_call *c, const void *key, void *value)
+{
+    struct ht_call *x = ht_own(c);
+    struct ht_value *v = bh_arena_alloc(c->arena, sizeof *v);
+
+    *v = (struct ht_value){ .next = x->values, .key = key, .value = value };
+    x->values = v;
+}
+
+void *
+bh_http_get(struct bh_http_call *c, const void *key)
+{
+    for (const struct ht_value *v = c->s->values; v != NULL; v = v->next)
+        if (v->key == key)
+            return v->value;
+    return NULL;
+}
+
+struct bh_http_server *
+bh_http_server_of(struct bh_http_call *c)
+{
+    return c->s->s;
+}

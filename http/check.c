@@ -1,0 +1,209 @@
+/*
+ * check.c -- what is wrong with a server's chain and routes, before it starts.
+ *
+ * The chain of every request is
+ *
+ *     observers ... bh_http_recover, middleware ..., the route's handler
+ *
+ * and a mistake in it shows only on the day something panics: a middleware outside
+ * recover breaks the connection instead of giving a 500, a log inside it never sees
+ * the failed requests, a second recover hides the first.  So these are refused, with
+ * both places named.
+ *
+ * Two routes conflict if some path matches both and neither set of paths contains
+ * the other.  See: Go 1.22, net/http "Precedence".
+ */
+
+#include "ht.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+struct faults {
+    char  *text;
+    size_t size, length;
+    int    count;
+};
+
+static void append(struct faults *f, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
+static void fault(struct faults *f, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void
+append(struct faults *f, const char *format, va_list args)
+{
+    size_t room = f->length < f->size ? f->size - f->length : 0;
+    int n = vsnprintf(room > 0 ? f->text + f->length : NULL, room, format, args);
+
+    if (n > 0)
+        f->length += (size_t)n;
+}
+
+static void
+fault(struct faults *f, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    append(f, format, args);
+    va_end(args);
+    f->count++;
+}
+
+/* ---- the chain ------------------------------------------------------------------ */
+
+static void
+check_step(struct faults *f, const struct bh_http_server *s, const struct ht_step *step,
+           const struct ht_step *recover)
+{
+    const struct ht_place *p = &step->place, *r = &recover->place;
+
+    if (step->routes_before > 0) {
+        const struct ht_route *first = s->router.routes[0];
+
+        fault(f, "%s (%s:%d) is registered after route \"%s\" (%s:%d), which it would not cover: "
+                 "move it before the first route\n",
+              p->name, p->file, p->line, first->pattern, first->place.file, first->place.line);
+    }
+    if (step == recover)
+        return;
+    if (step->fn == bh_http_recover)
+        fault(f, "%s is registered twice: %s:%d and %s:%d; the inner one hides the outer\n",
+              p->name, r->file, r->line, p->file, p->line);
+    else if (!step->observer && step < recover)
+        fault(f, "%s (%s:%d) is registered before bh_http_recover (%s:%d), which would not cover "
+                 "it: move it behind, or use bh_http_observe if it only watches\n",
+              p->name, p->file, p->line, r->file, r->line);
+    else if (step->observer && step > recover)
+        fault(f, "observer %s (%s:%d) is registered after bh_http_recover (%s:%d), so it would "
+                 "miss what panics: move it before\n",
+              p->name, p->file, p->line, r->file, r->line);
+}
+
+static void
+check_chain(struct faults *f, const struct bh_http_server *s)
+{
+    const struct ht_step *recover = NULL;
+
+    for (int i = 0; i < s->step_count && recover == NULL; i++)
+        if (s->steps[i].fn == bh_http_recover)
+            recover = &s->steps[i];
+    if (recover == NULL) {
+        if (s->router.count > 0)
+            fault(f, "route \"%s\" (%s:%d) is not covered by bh_http_recover: add "
+                     "bh_http_use(server, bh_http_recover, NULL) before the first route\n",
+                  s->router.routes[0]->pattern, s->router.routes[0]->place.file,
+                  s->router.routes[0]->place.line);
+        return;
+    }
+    if (recover->observer)
+        fault(f, "bh_http_recover (%s:%d) is no observer: register it with bh_http_use\n",
+              recover->place.file, recover->place.line);
+    for (int i = 0; i < s->step_count; i++)
+        check_step(f, s, &s->steps[i], recover);
+}
+
+/* ---- routes ---------------------------------------------------------------------- */
+
+enum { A_MORE = 1, B_MORE = 2 }; /* matches something that the other does not */
+
+/*
+ * Compare segment by segment.  Returns: -1 if no path matches both; else which of
+ * A_MORE and B_MORE hold: 0 the same paths, both: a conflict.
+ */
+static int
+relation(const struct ht_route *a, const struct ht_route *b)
+{
+    int result = 0;
+
+    for (int i = 0;; i++) {
+        const struct ht_segment *x = i < a->segment_count ? &a->segments[i] : NULL;
+        const struct ht_segment *y = i < b->segment_count ? &b->segments[i] : NULL;
+
+        if (x == NULL || y == NULL)
+            return x == y ? result : -1;
+        if (x->kind == HT_REST || y->kind == HT_REST)
+            return x->kind == y->kind ? result : result | (x->kind == HT_REST ? A_MORE : B_MORE);
+        if (x->kind == HT_LITERAL && y->kind == HT_LITERAL) {
+            if (strcmp(x->text, y->text) != 0)
+                return -1;
+        } else if (x->kind != y->kind) {
+            if ((x->kind == HT_LITERAL ? x : y)->text[0] == '\0')
+                return -1; /* a {name} is never empty */
+            result |= x->kind == HT_PARAM ? A_MORE : B_MORE;
+        }
+    }
+}
+
+static void
+check_routes(struct faults *f, const struct ht_router *r)
+{
+    for (int i = 0; i < r->count; i++) {
+        const struct ht_route *a = r->routes[i];
+
+        if (a->fault != NULL)
+            fault(f, "bad pattern \"%s\" (%s:%d): %s\n", a->pattern, a->place.file, a->place.line,
+                  a->fault);
+        for (int k = 0; k < i && a->fault == NULL; k++) {
+            const struct ht_route *b = r->routes[k];
+            int how;
+
+            if (b->fault != NULL || strcmp(a->method, b->method) != 0)
+                continue;
+            how = relation(a, b);
+            if (how == 0 || how == (A_MORE | B_MORE))
+                fault(f, "route \"%s\" (%s:%d) matches %s \"%s\" (%s:%d)%s\n", a->pattern,
+                      a->place.file, a->place.line,
+                      how == 0 ? "exactly what" : "some paths that", b->pattern, b->place.file,
+                      b->place.line,
+                      how == 0 ? " does" : " matches, and neither is more specific");
+        }
+    }
+}
+
+int
+bh_http_check(struct bh_http_server *s, char *text, size_t size)
+{
+    struct faults f = { .text = text, .size = size };
+
+    if (size > 0)
+        text[0] = '\0';
+    check_chain(&f, s);
+    check_routes(&f, &s->router);
+    return f.count;
+}
+
+/* ---- the table ------------------------------------------------------------------- */
+
+static void line(struct faults *f, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void
+line(struct faults *f, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    append(f, format, args);
+    va_end(args);
+}
+
+void
+bh_http_routes(struct bh_http_server *s, char *text, size_t size)
+{
+    struct faults f = { .text = text, .size = size };
+
+    if (size > 0)
+        text[0] = '\0';
+    for (int i = 0; i < s->step_count; i++)
+        line(&f, "%*s%s  %s:%d\n", i * 2, "", s->steps[i].place.name, s->steps[i].place.file,
+             s->steps[i].place.line);
+    for (int i = 0; i < s->router.count; i++) {
+        const struct ht_route *r = s->router.routes[i];
+
+        line(&f, "%*s%-32s %s  %s:%d\n", s->step_count * 2, "", r->pattern, r->place.name,
+             r->place.file, r->place.line);
+    }
+}

@@ -1,0 +1,377 @@
+/*
+ * server.c -- a server's life: options, listening, accepting, draining.
+ *
+ *     new --listen--> listening --serve--> serving --stop--> draining --> done
+ *
+ * One goroutine per listener accepts; each connection gets a goroutine of its own,
+ * with a large stack because handlers call foreign code.
+ *
+ * Draining: listeners close, idle connections are woken and close, busy ones send
+ * "Connection: close" with their reply.  At drain_timeout the requests' contexts are
+ * cancelled and the connections closed, which wakes whoever waits in one.  A handler
+ * that still runs a second later is left alone, and the server's memory with it.
+ */
+
+#include "ht.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FORCE_TIME_S = 1, ACCEPT_PAUSE_MS = 50 };
+
+/* ---- making one ------------------------------------------------------------------------ */
+
+static void
+fill_defaults(struct bh_http_options *o)
+{
+#define DEFAULT(field, value)                                                                  \
+    if (o->field == 0)                                                                         \
+    o->field = (value)
+    DEFAULT(max_line, 8 << 10);
+    DEFAULT(max_head, 32 << 10);
+    DEFAULT(max_fields, 100);
+    DEFAULT(max_body, 1 << 20);
+    DEFAULT(max_memory, 16 << 20);
+    DEFAULT(max_connections, 10000);
+    DEFAULT(head_timeout, 10 * BH_SECOND);
+    DEFAULT(body_timeout, 30 * BH_SECOND);
+    DEFAULT(body_rate, 4 << 10);
+    DEFAULT(write_timeout, 30 * BH_SECOND);
+    DEFAULT(idle_timeout, 60 * BH_SECOND);
+    DEFAULT(drain_timeout, 10 * BH_SECOND);
+    DEFAULT(stack_size, 256 << 10);
+#undef DEFAULT
+}
+
+struct bh_http_server *
+bh_http_server_new(const struct bh_http_options *options)
+{
+    struct bh_http_server *s = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        bh_panic("http: out of memory for a server");
+    if (options != NULL)
+        s->o = *options;
+    fill_defaults(&s->o);
+    s->limits = (struct ht_limits){ s->o.max_line, s->o.max_head, s->o.max_fields };
+    s->ctx = bh_ctx_cancellable(bh_ctx_background());
+    s->stop = BH_CHAN(char, 0);
+    s->gone = BH_CHAN(char, 1);
+    return s;
+}
+
+void
+bh_http_server_free(struct bh_http_server *s)
+{
+    if (s == NULL)
+        return;
+    BH_REQUIRE(!atomic_load(&s->serving));
+    if (atomic_load(&s->open) > 0)
+        return; /* handlers that would not end still use it */
+    for (int i = 0; i < s->listener_count; i++)
+        bh_listener_free(s->listeners[i]);
+    while (s->free_calls != NULL) {
+        struct ht_call *x = s->free_calls;
+
+        s->free_calls = x->next_free;
+        free(x);
+    }
+    ht_router_free(&s->router);
+    bh_ctx_end(s->ctx);
+    bh_chan_unref(s->stop);
+    bh_chan_unref(s->gone);
+    free(s);
+}
+
+static void
+add_step(struct bh_http_server *s, const struct ht_step *step)
+{
+    BH_REQUIRE(s->step_count < HT_MAX_STEPS);
+    BH_REQUIRE(!atomic_load(&s->serving));
+    s->steps[s->step_count++] = *step;
+    if (step->observer)
+        s->observer_count = s->step_count;
+}
+
+void
+bh_http_use_(struct bh_http_server *s, bh_http_fn *fn, void *arg, const char *name,
+             const char *file, int line)
+{
+    add_step(s, &(struct ht_step){ fn, arg, { name, file, line }, false, s->router.count });
+}
+
+void
+bh_http_observe_(struct bh_http_server *s, bh_http_fn *fn, void *arg, const char *name,
+                 const char *file, int line)
+{
+    add_step(s, &(struct ht_step){ fn, arg, { name, file, line }, true, s->router.count });
+}
+
+void
+bh_http_handle_(struct bh_http_server *s, const char *pattern, bh_http_fn *fn, void *arg,
+                const char *name, const char *file, int line)
+{
+    BH_REQUIRE(!atomic_load(&s->serving));
+    ht_router_add(&s->router, pattern, fn, arg, &(struct ht_place){ name, file, line });
+}
+
+int
+bh_http_listen(struct bh_http_server *s, const char *address)
+{
+    int rc;
+
+    BH_REQUIRE(s->listener_count < HT_MAX_LISTENERS);
+    rc = bh_listen(address, &s->listeners[s->listener_count]);
+    if (rc == 0)
+        s->listener_count++;
+    return rc;
+}
+
+const char *
+bh_http_address(struct bh_http_server *s)
+{
+    BH_REQUIRE(s->listener_count > 0);
+    return bh_listener_address(s->listeners[0]);
+}
+
+void
+bh_http_stats(struct bh_http_server *s, struct bh_http_stats *stats)
+{
+    *stats = (struct bh_http_stats){
+        .requests = atomic_load(&s->requests),
+        .refused = atomic_load(&s->refused),
+        .panics = atomic_load(&s->panics),
+        .aborted = atomic_load(&s->aborted),
+        .connections = atomic_load(&s->connections),
+        .turned_away = atomic_load(&s->turned_away),
+        .open = (uint64_t)atomic_load(&s->open),
+        .active = (uint64_t)atomic_load(&s->active),
+    };
+}
+
+/* ---- accepting --------------------------------------------------------------------------- */
+
+void
+ht_server_conn_ended(struct bh_http_server *s)
+{
+    bool draining = atomic_load(&s->draining);
+    struct bh_chan *gone = draining ? bh_chan_ref(s->gone) : NULL;
+
+    /* From here on the server may be freed. */
+    atomic_fetch_sub(&s->open, 1);
+    if (gone != NULL) {
+        (void)bh_try_send(gone, &(char){ 0 });
+        bh_chan_unref(gone);
+    }
+}
+
+/* Tell a client that there is no room, without letting it hold anything for long. */
+static void
+turn_away(void *args)
+{
+    static const char reply[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
+                                "Retry-After: 1\r\nContent-Length: 0\r\n\r\n";
+    struct ht_conn *k = *(struct ht_conn **)args;
+    char sink[512];
+
+    bh_conn_set_deadline(k->io, bh_now() + BH_SECOND);
+    if (bh_write(k->io, reply, sizeof reply - 1) > 0 && bh_conn_shutdown_write(k->io) == 0)
+        while (bh_read(k->io, sink, sizeof sink) > 0)
+            continue;
+    bh_conn_free(k->io);
+    atomic_fetch_sub(&k->s->turning_away, 1);
+    ht_server_conn_ended(k->s);
+    free(k);
+}
+
+static void
+start_conn(struct bh_http_server *s, struct bh_conn *io)
+{
+    struct ht_conn *k = calloc(1, sizeof *k);
+
+    if (k == NULL) {
+        bh_conn_free(io);
+        return;
+    }
+    k->s = s;
+    k->io = io;
+    if (atomic_fetch_add(&s->open, 1) >= (int64_t)s->o.max_connections) {
+        atomic_fetch_add(&s->turned_away, 1);
+        if (atomic_fetch_add(&s->turning_away, 1) < HT_MAX_TURNING_AWAY) {
+            bh_go(turn_away, &k);
+            return;
+        }
+        atomic_fetch_sub(&s->turning_away, 1);
+        bh_conn_free(io);
+        free(k);
+        ht_server_conn_ended(s);
+        return;
+    }
+    atomic_fetch_add(&s->connections, 1);
+    bh_mutex_lock(&s->lock);
+    k->older = s->conns;
+    if (s->conns != NULL)
+        s->conns->newer = k;
+    s->conns = k;
+    bh_mutex_unlock(&s->lock);
+    bh_go_with((&(struct bh_go_options){ .name = "http connection",
+                                         .stack_size = s->o.stack_size }),
+               ht_conn_main, &k);
+}
+
+struct accepting {
+    struct bh_http_server *s;
+    struct bh_listener    *l;
+    struct bh_waitgroup   *done;
+};
+
+static void
+accept_loop(void *args)
+{
+    struct accepting *a = args;
+    struct bh_conn *io;
+    int rc;
+
+    BH_DEFER(bh_waitgroup_done, a->done);
+    for (;;) {
+        rc = bh_accept(a->l, &io);
+        if (rc == 0)
+            start_conn(a->s, io);
+        else if (rc == BH_ECLOSED || atomic_load(&a->s->draining))
+            return;
+        else if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM || rc == -ENOBUFS)
+            bh_sleep(ACCEPT_PAUSE_MS * BH_MILLISECOND); /* others must close first */
+    }
+}
+
+/* ---- draining ------------------------------------------------------------------------------ */
+
+/* Returns: whether every connection ended in time. */
+static bool
+wait_gone(struct bh_http_server *s, int64_t timeout_ns)
+{
+    struct bh_timer *timer = bh_timer_new(timeout_ns);
+
+    BH_DEFER(bh_timer_free, timer);
+    while (atomic_load(&s->open) > 0) {
+        enum { GONE, LATE };
+        if (bh_select([GONE] = BH_RECV(s->gone, NULL),
+                      [LATE] = BH_RECV(bh_timer_chan(timer), NULL)) == LATE)
+            return atomic_load(&s->open) == 0;
+    }
+    return true;
+}
+
+static void
+each_conn(struct bh_http_server *s, void (*fn)(struct ht_conn *k))
+{
+    bh_mutex_lock(&s->lock);
+    for (struct ht_conn *k = s->conns; k != NULL; k = k->older)
+        fn(k);
+    bh_mutex_unlock(&s->lock);
+}
+
+static void
+close_conn(struct ht_conn *k)
+{
+    bh_conn_close(k->io);
+}
+
+static int
+drain(struct bh_http_server *s)
+{
+    each_conn(s, ht_conn_wake);
+    if (wait_gone(s, s->o.drain_timeout))
+        return 0;
+    bh_ctx_cancel(s->ctx);
+    each_conn(s, close_conn);
+    if (wait_gone(s, FORCE_TIME_S * BH_SECOND))
+        return 0;
+    return bh_fail(-ETIMEDOUT, "http: %lld connections still busy",
+                   (long long)atomic_load(&s->open));
+}
+
+/* ---- serving --------------------------------------------------------------------------------- */
+
+int
+bh_http_serve(struct bh_ctx *ctx, struct bh_http_server *s)
+{
+    struct bh_waitgroup done = { 0 };
+    char faults[1024];
+    int rc;
+
+    if (bh_http_check(s, faults, sizeof faults) > 0) {
+        faults[strcspn(faults, "\n")] = '\0';
+        return bh_fail(-EINVAL, "http: %s", faults);
+    }
+    if (s->listener_count == 0)
+        return bh_fail(-EINVAL, "http: bh_http_serve without bh_http_listen");
+    ht_router_freeze(&s->router);
+    BH_REQUIRE(!atomic_exchange(&s->serving, true));
+    bh_waitgroup_add(&done, s->listener_count);
+    for (int i = 0; i < s->listener_count; i++)
+        bh_go(accept_loop, &(struct accepting){ s, s->listeners[i], &done });
+
+    (void)bh_select(BH_RECV(bh_ctx_done(ctx), NULL), BH_RECV(s->stop, NULL));
+    atomic_store(&s->draining, true);
+    for (int i = 0; i < s->listener_count; i++)
+        bh_listener_close(s->listeners[i]);
+    bh_waitgroup_wait(&done);
+    rc = drain(s);
+    atomic_store(&s->serving, false);
+    return rc;
+}
+
+void
+bh_http_stop(struct bh_http_server *s)
+{
+    if (!atomic_exchange(&s->stopped, true))
+        bh_close(s->stop);
+}
+
+/* ---- signals --------------------------------------------------------------------------------- */
+
+struct watching {
+    struct bh_http_server *s;
+    struct bh_chan        *signals;
+    struct bh_waitgroup   *done;
+};
+
+static void
+watch_signals(void *args)
+{
+    struct watching *w = args;
+    int number = 0;
+
+    BH_DEFER(bh_waitgroup_done, w->done);
+    if (!bh_recv(w->signals, &number))
+        return;
+    bh_http_stop(w->s);
+    if (bh_recv(w->signals, &number))
+        bh_exit(128 + number);
+}
+
+int
+bh_http_serve_until_signal(struct bh_http_server *s)
+{
+    struct bh_chan *signals = BH_CHAN(int, 4);
+    struct bh_waitgroup done = { 0 };
+    int rc;
+
+    BH_DEFER(bh_chan_unref, signals);
+    rc = bh_signal_notify(signals, SIGTERM);
+    if (rc == 0)
+        rc = bh_signal_notify(signals, SIGINT);
+    if (rc < 0)
+        return rc;
+    bh_waitgroup_add(&done, 1);
+    bh_go(watch_signals, &(struct watching){ s, signals, &done });
+    rc = bh_http_serve(bh_ctx_background(), s);
+    bh_signal_stop(signals);
+    bh_close(signals);
+    bh_waitgroup_wait(&done);
+    return rc;
+}

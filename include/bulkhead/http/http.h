@@ -1,0 +1,196 @@
+#ifndef BULKHEAD_HTTP_HTTP_H
+#define BULKHEAD_HTTP_HTTP_H
+
+/*
+ * http.h -- what a handler sees: one request and its reply.  See server.h for
+ * routes, middleware and serving.
+ *
+ *     static int
+ *     hello(struct bh_http_call *c, void *arg)
+ *     {
+ *         return bh_http_reply(c, 200, "hello, %s\n", bh_http_param(c, "name"));
+ *     }
+ *
+ * A handler runs on a goroutine and may block.  If it panics, faults or overflows
+ * its stack, bh_http_recover makes that a 500 of this request, or, once
+ * part of the reply is on the wire, breaks the transfer visibly.
+ */
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdnoreturn.h>
+#include <sys/types.h>
+
+#include <bulkhead/go/go.h>
+#include <bulkhead/go/panic.h>
+
+struct bh_arena;
+struct bh_ctx;
+struct bh_http_server;
+struct ht_call;
+
+/*
+ * One request and its reply.  Everything reachable from it lives until the
+ * handler has returned and every bh_http_go goroutine of the request has ended.
+ */
+struct bh_http_call {
+    const char *method;  /* "GET" */
+    const char *path;    /* as sent, without the query; "-" if the request made no sense */
+    const char *query;   /* as sent, "" without one; see bh_http_query */
+    const char *host;    /* of the request; "" if it named none */
+    const char *route;   /* the pattern that matched, "GET /hello/{name}"; "" if none */
+    const char *peer;    /* the client's address, "127.0.0.1:50312" */
+    int         version; /* 10 or 11: HTTP/1.0, HTTP/1.1 */
+    uint64_t    id;      /* number of the request in this process, from 1 */
+    int64_t     started; /* bh_now() when its head was complete */
+    struct bh_arena *arena; /* memory of the request; one goroutine at a time */
+
+    int         status;  /* of the reply; 0 until there is one */
+    uint64_t    sent;    /* bytes of body given to the reply so far */
+    bool        aborted; /* the transfer was broken off: the client sees no valid reply */
+
+    struct ht_call *s; /* private */
+};
+
+/*
+ * bh_http_fn -- a handler or a middleware: they are the same thing.
+ *
+ * A handler replies.  A middleware does something before bh_http_next(c), something
+ * after, or does not call it at all, which ends the chain there.
+ *
+ * Returns: 0; or a negative error, which becomes the reply if there is none yet:
+ *          413 for -EMSGSIZE, 408 for BH_EDEADLINE of a body, 400 for a malformed
+ *          body, else 500.  0 without a reply is a 500 too.
+ */
+typedef int bh_http_fn(struct bh_http_call *c, void *arg);
+
+/*
+ * bh_http_next -- run the rest of the chain.
+ * Returns: what the rest returned.  Panics: if called by the last step.
+ */
+int bh_http_next(struct bh_http_call *c);
+
+/* ---- the request --------------------------------------------------------- */
+
+/* bh_http_header -- a field's value, the first of that name; NULL if absent. */
+const char *bh_http_header(struct bh_http_call *c, const char *name);
+
+/* bh_http_header_at -- field i in the order sent.  Returns: false behind the last. */
+bool bh_http_header_at(struct bh_http_call *c, unsigned i, const char **name, const char **value);
+
+/* bh_http_param -- what matched {name} in the route, unescaped.  Panics: on no such name. */
+const char *bh_http_param(struct bh_http_call *c, const char *name);
+
+/* bh_http_query -- the first value of name in the query, unescaped; NULL if absent or malformed. */
+const char *bh_http_query(struct bh_http_call *c, const char *name);
+
+/*
+ * bh_http_body -- the whole body.
+ *
+ * Returns: its size, with *data NUL-terminated in the request's memory; or
+ *          -EMSGSIZE over the server's limit, BH_EDEADLINE if it came too slowly,
+ *          -EBADMSG if malformed, BH_EEOF if the client left.
+ * Blocks:  until it is there.
+ */
+ssize_t bh_http_body(struct bh_http_call *c, const char **data);
+
+/* bh_http_read -- the next bytes of the body.  Returns: how many, 0 at its end, errors as above. */
+ssize_t bh_http_read(struct bh_http_call *c, void *buffer, size_t size);
+
+/*
+ * bh_http_ctx -- the request's context: ends at its deadline, when a write to the
+ * client fails, when the server gives up draining, and when the request and its
+ * background goroutines are over.
+ */
+struct bh_ctx *bh_http_ctx(struct bh_http_call *c);
+
+/* bh_http_set, bh_http_get -- values for later steps of the chain; the key is an address of yours. */
+void  bh_http_set(struct bh_http_call *c, const void *key, void *value);
+void *bh_http_get(struct bh_http_call *c, const void *key);
+
+struct bh_http_server *bh_http_server_of(struct bh_http_call *c);
+
+/* ---- the reply -------------------------------------------------------------
+ *
+ * Only the handler's goroutine may touch it, and only while the request lives:
+ * anything else is a panic that names the request.  A second reply is one too.
+ * Nothing goes out before the chain has returned, unless it is flushed or the
+ * buffer overflows; so middleware may still add headers after bh_http_next.
+ */
+
+/* bh_http_set_header -- replace or add a field.  add_header: always add.  Copies both.
+ * Panics: on a bad name or value, and on fields that frame the message. */
+void bh_http_set_header(struct bh_http_call *c, const char *name, const char *value);
+void bh_http_add_header(struct bh_http_call *c, const char *name, const char *value);
+
+/* bh_http_reply -- a short text.  Sets "text/plain" unless a type is set.  Returns: 0. */
+int bh_http_reply(struct bh_http_call *c, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* bh_http_reply_json -- the same with "application/json". */
+int bh_http_reply_json(struct bh_http_call *c, int status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/*
+ * bh_http_reply_bytes -- any body of a known size.
+ * Owns:    borrows data until the reply is sent: static, or from c->arena.
+ * Returns: 0.
+ */
+int bh_http_reply_bytes(struct bh_http_call *c, int status, const char *type, const void *data,
+                        size_t size);
+
+/*
+ * bh_http_start -- begin a reply whose body is written piece by piece.
+ *
+ * length: its size if known, else -1.  Of unknown size it is sent chunked, or
+ * ends with the connection in HTTP/1.0; if it all fits the buffer, with its length.
+ * A handler that returns short of the length, or panics, breaks the transfer.
+ */
+void bh_http_start(struct bh_http_call *c, int status, const char *type, int64_t length);
+
+/*
+ * bh_http_write, bh_http_print -- add to a started body.
+ * Returns: 0; or a negative error once the client is gone.
+ * Blocks:  while the client is slow, up to the server's write limit.
+ * Panics:  beyond the length.
+ */
+int bh_http_write(struct bh_http_call *c, const void *data, size_t size);
+int bh_http_print(struct bh_http_call *c, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* bh_http_flush -- put what there is on the wire now.  Returns: as bh_http_write. */
+int bh_http_flush(struct bh_http_call *c);
+
+/*
+ * bh_http_abort -- give up: break the transfer, without a report.
+ *
+ * A panic of kind bh_kind_http_abort, which bh_http_recover lets through unlogged.
+ * See: Go, net/http ErrAbortHandler.
+ */
+noreturn void bh_http_abort(struct bh_http_call *c);
+extern const struct bh_kind bh_kind_http_abort;
+
+/* bh_http_status_text -- "Not Found"; "" for an unknown status.  Static. */
+const char *bh_http_status_text(int status);
+
+/* ---- background work ---------------------------------------------------------
+ *
+ * bh_http_go(c, fn, args) -- run fn on a goroutine that belongs to the request.
+ *
+ * It may outlive the reply.  It gets its own view of the call, with an arena of its
+ * own; the request's memory and context stay until it ends.  A panic in it is
+ * reported with the request's route and id, and costs nothing else; replying from it is
+ * such a panic.  Arguments are copied, as with bh_go.
+ */
+typedef void bh_http_go_fn(struct bh_http_call *c, void *args);
+#define bh_http_go(c, fn, ...)                                                                 \
+    bh_http_go_start_((c), #fn, (fn), (__VA_ARGS__), BH_ARGS_SIZE_(__VA_ARGS__))
+
+/* ---- machinery; nothing below is API ---------------------------------------- */
+
+void bh_http_go_start_(struct bh_http_call *c, const char *name, bh_http_go_fn *fn,
+                       const void *args, size_t size);
+
+#endif
