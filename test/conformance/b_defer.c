@@ -323,11 +323,11 @@ TWIN(B16_block, "frames-in-between-do-not-resume-block")
 static void
 defer_nil(void)
 {
-    void (*volatile nil)(const char *) = NULL;
+    void (*volatile f_nil)(const char *) = NULL;
 
     BH_RETURNS_VOID;
     BH_DEFER(say_text, "other defer still runs");
-    BH_DEFER(nil, NULL);
+    BH_DEFER(f_nil, NULL);
     say("defer statement of a nil func is fine");
 }
 
@@ -346,11 +346,11 @@ struct catcher {
 static void
 defer_method_of_nil(void)
 {
-    struct catcher *volatile nil = NULL;
+    struct catcher *c = nil();
 
     BH_RETURNS_VOID;
     BH_DEFER(say_text, "registered before: runs");
-    BH_DEFER(nil->catch, NULL);
+    BH_DEFER(c->catch, NULL);
     say("not reached");
 }
 

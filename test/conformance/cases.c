@@ -131,6 +131,12 @@ panic_text(const char *text)
     bh_panic("%s", text);
 }
 
+void *
+nil(void)
+{
+    return NULL;
+}
+
 void
 nothing(void *unused)
 {

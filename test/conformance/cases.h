@@ -75,4 +75,7 @@ void nothing(void *unused);
 
 const char *yes_no(bool b); /* "true", "false" */
 
+/* nil -- NULL, where the compiler cannot see it: it drops a store that it knows must fault. */
+void *nil(void);
+
 #endif

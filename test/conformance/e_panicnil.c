@@ -115,7 +115,7 @@ say_if_runtime_error(void *unused)
 
 TWIN(E08, "runtime-error-interface")
 {
-    int *volatile p = NULL;
+    int *p = nil();
 
     BH_RETURNS_VOID;
     BH_DEFER(say_if_runtime_error, NULL);

@@ -240,7 +240,7 @@ TWIN(F27, "invalid-utf8")
 static void
 store_to_nil(void)
 {
-    int *volatile p = NULL;
+    int *p = nil();
 
     *p = 1;
 }
@@ -280,9 +280,9 @@ TWIN(F31, "signal-line-kept-when-repanicked")
 
 TWIN(F34, "divide-uncaught")
 {
-    volatile int z = 0;
+    volatile int one = 1, z = 0;
 
-    say("%d", 1 / z);
+    say("%d", one / z);
 }
 
 /* Functions that traces must name. */

@@ -180,9 +180,7 @@ TWIN(G18, "go-of-nil-func")
 static int *
 wild(void)
 {
-    int *volatile p = (int *)(uintptr_t)0xdead0000;
-
-    return p;
+    return (int *)((char *)nil() + 0xdead0000);
 }
 
 TWIN(G20, "fault-at-wild-address")
@@ -235,7 +233,7 @@ TWIN(G22, "panic-on-fault-is-per-goroutine")
 
 TWIN(G23, "small-nil-offset-is-nil-deref")
 {
-    long *volatile p = NULL;
+    long *p = nil();
 
     BH_RETURNS_VOID;
     BH_DEFER(try_recover, NULL);

@@ -77,21 +77,21 @@ TWIN(H01, "nil-dereference")
     caught("nil interface method", call_nil_method, NULL);
 }
 
-static volatile int64_t zero, minimum = INT64_MIN, minus_one = -1;
+static volatile int64_t zero, one = 1, minimum = INT64_MIN, minus_one = -1;
 static volatile double zero_f;
 
 static void
 divide(void *unused)
 {
     (void)unused;
-    say("%ld", (long)(1 / zero));
+    say("%ld", (long)(one / zero));
 }
 
 static void
 remainder_of(void *unused)
 {
     (void)unused;
-    say("%ld", (long)(1 % zero));
+    say("%ld", (long)(one % zero));
 }
 
 static void
@@ -132,9 +132,9 @@ static void
 select_send(void *chan)
 {
     struct bh_chan *c = chan;
-    int one = 1;
+    int value = 1;
 
-    if (bh_select(BH_SEND(c, &one), BH_DEFAULT) == 1)
+    if (bh_select(BH_SEND(c, &value), BH_DEFAULT) == 1)
         say("default");
 }
 

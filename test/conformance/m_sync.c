@@ -26,7 +26,9 @@ struct channel {
 static const char *
 error_text(int code)
 {
-    return code == 0 ? "<nil>" : bh_error_note()[0] != '\0' ? bh_error_note() : bh_error_text(code);
+    if (code == 0)
+        return "<nil>";
+    return code == BH_EPANIC ? "BH_EPANIC" : bh_error_note();
 }
 
 static const char *
