@@ -25,6 +25,7 @@
 #include <bulkhead/go/ctx.h>
 #include <bulkhead/go/error.h>
 #include <bulkhead/go/group.h>
+#include <bulkhead/go/own.h>
 #include <bulkhead/go/sync.h>
 
 #include "cold.h"
@@ -103,8 +104,10 @@ bh_group_set_limit(struct bh_group *g, int limit)
     int                    active = s->active;
 
     if (active != 0)
-        bh_panic("errgroup: modify limit while %d goroutines in the group are still active",
-                 active);
+        bh_panic_value(&bh_kind_error,
+                       bh_print("errgroup: modify limit while %d goroutines in the group are "
+                                "still active",
+                                active));
     s->limited = limit >= 0;
     if (s->limited)
         bh_semaphore_init(&s->slots, limit);

@@ -124,6 +124,9 @@ const struct bh_kind bh_kind_error = { .name = "*errors.errorString", .error = s
 const struct bh_kind bh_kind_runtime_error = { .name = "runtime.errorString",
                                                .error = string_itself,
                                                .runtime_error = true };
+static const struct bh_kind kind_address_error = { .name = "runtime.errorAddressString",
+                                                   .error = string_itself,
+                                                   .runtime_error = true };
 static const struct bh_kind kind_plain_error = { .name = "runtime.plainError",
                                                  .error = string_itself,
                                                  .runtime_error = true };
@@ -508,7 +511,7 @@ rt_panic_fault(const struct rt_fault *fault)
 {
     struct rt_panic p;
 
-    init_text(&p, &bh_kind_runtime_error);
+    init_text(&p, fault->wild ? &kind_address_error : &bh_kind_runtime_error);
     snprintf(p.pub.buffer_, sizeof p.pub.buffer_, "runtime error: %s", fault->text);
     p.pub.signal = fault->signal;
     p.pub.code = fault->code;

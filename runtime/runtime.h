@@ -599,6 +599,7 @@ struct rt_fault {
     int       signal, code;
     uintptr_t addr, pc;
     const char *text; /* "invalid memory address or nil pointer dereference", ... */
+    bool        wild; /* at an address that is not nil */
 };
 noreturn void rt_panic_fault(const struct rt_fault *fault);
 /* rt_panic_move -- copy a panic to where it outlives its raiser's frame; `outer` still points there. */

@@ -400,8 +400,10 @@ classify(struct event *e)
             f->text = text_float;
     } else if (f->signal == SIGBUS && f->code == BUS_ADRERR) {
         f->text = text_bus;
+        f->wild = true;
     } else if (e->g->flags & RT_G_PANIC_ON_FAULT) {
         f->text = text_nil; /* Go's text for this, too */
+        f->wild = true;
     } else {
         return fatal(e, text_fault);
     }
