@@ -3,9 +3,11 @@
  *
  * A function that is jumped out of must not hold a lock: after a recovered fault
  * inside printf every other thread's printf blocks for ever.  But strlen(NULL)
- * holds none, and is the caller's fault.  So we keep a list of libc's functions
+ * holds none, and is the caller's fault.  So we keep lists of libc's functions
  * that hold no lock while they touch their caller's memory or call it back, and
- * treat every other as if it held one.
+ * treat every other as if it held one.  Where the application's call into libc
+ * counts, not the function that happened to fault: strlen called by printf is
+ * printf.
  *
  * Which function a pc lies in must be known without libc's local symbols, which
  * are stripped: strlen is a choice of five variants with private names.  The
@@ -36,10 +38,13 @@ static struct rt_module libraries[LIBRARY_MAX];
 static int              library_count;
 static uintptr_t        libraries_lo = UINTPTR_MAX, libraries_hi; /* all lie in between */
 
+enum locks { MAY_LOCK, ALLOCATES, LOCK_FREE };
+
 struct range {
-    uintptr_t lo, hi;
+    uintptr_t  lo, hi;
+    enum locks locks;
 };
-static struct range ranges[RANGE_MAX]; /* functions that hold no lock, by address */
+static struct range ranges[RANGE_MAX]; /* the functions listed below, by address */
 static int          range_count;
 
 /* Beginnings of file names. */
@@ -49,29 +54,33 @@ static const char *const library_names[] = {
     "libclang_rt",
 };
 
-/* Functions of libc that hold no lock while they use the caller's memory or call it back. */
+/* Functions of libc that take no lock, nor does anything they call. */
 static const char *const lock_free[] = {
     "bcmp", "bcopy", "bzero", "explicit_bzero", "memccpy", "memchr", "memcmp", "memcpy", "memfrob",
     "memmem", "memmove", "mempcpy", "memrchr", "memset", "rawmemchr", "swab",
     "index", "rindex", "stpcpy", "stpncpy", "strcasecmp", "strcasecmp_l", "strcasestr", "strcat",
-    "strchr", "strchrnul", "strcmp", "strcoll", "strcpy", "strcspn", "strdup", "strlen",
-    "strncasecmp", "strncasecmp_l", "strncat", "strncmp", "strncpy", "strndup", "strnlen",
-    "strpbrk", "strrchr", "strsep", "strspn", "strstr", "strtok", "strtok_r", "strverscmp",
-    "strxfrm", "strlcpy", "strlcat", "ffs",
+    "strchr", "strchrnul", "strcmp", "strcpy", "strcspn", "strlen", "strncasecmp",
+    "strncasecmp_l", "strncat", "strncmp", "strncpy", "strnlen", "strpbrk", "strrchr", "strsep",
+    "strspn", "strstr", "strtok", "strtok_r", "strverscmp", "strlcpy", "strlcat",
     "wcscat", "wcschr", "wcscmp", "wcscpy", "wcscspn", "wcslen", "wcsncat", "wcsncmp", "wcsncpy",
     "wcsnlen", "wcspbrk", "wcsrchr", "wcsspn", "wcsstr", "wcstok", "wmemchr", "wmemcmp", "wmemcpy",
     "wmemmove", "wmemset",
     "__memcpy_chk", "__memmove_chk", "__mempcpy_chk", "__memset_chk", "__stpcpy_chk",
     "__stpncpy_chk", "__strcat_chk", "__strcpy_chk", "__strncat_chk", "__strncpy_chk",
-    "__explicit_bzero_chk", "__memcpy_aarch64_simd",
+    "__explicit_bzero_chk",
     "atof", "atoi", "atol", "atoll", "strtod", "strtof", "strtold", "strtol", "strtoll", "strtoul",
     "strtoull", "strtoimax", "strtoumax", "__isoc23_strtol", "__isoc23_strtoll",
     "__isoc23_strtoul", "__isoc23_strtoull", "a64l", "div", "ldiv", "lldiv", "imaxdiv",
     "inet_aton", "inet_addr", "inet_ntop", "inet_pton", "basename", "__xpg_basename", "dirname",
-    "gmtime_r", "timegm", "time", "gettimeofday", "clock_gettime", "sigaddset", "sigdelset",
-    "sigismember", "sigemptyset", "sigfillset",
-    "bsearch", "qsort", "qsort_r", "lfind", "lsearch", "tdelete", "tfind", "tsearch", "twalk",
+    "time", "gettimeofday", "clock_gettime", "sigaddset", "sigdelset", "sigismember",
+    "sigemptyset", "sigfillset", "getenv", "bsearch", "lfind", "lsearch", "tfind", "twalk",
     "twalk_r", "insque", "remque",
+};
+
+/* Those that take none themselves, but allocate memory. */
+static const char *const allocating[] = {
+    "qsort", "qsort_r", "strcoll", "strdup", "strndup", "strxfrm", "tdelete", "tsearch", "wcscoll",
+    "wcsdup", "wcsxfrm",
 };
 
 /* ---- the tables ------------------------------------------------------------ */
@@ -147,10 +156,10 @@ add_library(struct dl_phdr_info *info, size_t size, void *arg)
 
 /* Put the function at `entry` in the table, if it is one of a watched library. */
 static void
-add_function(uintptr_t entry)
+add_function(uintptr_t entry, enum locks locks)
 {
     const struct rt_module *m = library_of(entry);
-    struct range            r;
+    struct range            r = { .locks = locks };
     int                     i = range_count;
 
     if (m == NULL || range_count == RANGE_MAX || !rt_unwind_function(m, entry, &r.lo, &r.hi))
@@ -164,8 +173,19 @@ add_function(uintptr_t entry)
     range_count++;
 }
 
-static bool
-holds_no_lock(uintptr_t pc)
+static void
+add_functions(const char *const *names, size_t count, void *libc, enum locks locks)
+{
+    for (size_t i = 0; i < count; i++) {
+        /* Twice: an interceptor of a sanitizer may stand before libc's own. */
+        add_function((uintptr_t)dlsym(RTLD_DEFAULT, names[i]), locks);
+        if (libc != NULL)
+            add_function((uintptr_t)dlsym(libc, names[i]), locks);
+    }
+}
+
+static enum locks
+locks_of(uintptr_t pc)
 {
     int lo = 0, hi = range_count; /* the first range beyond pc is in [lo, hi] */
 
@@ -177,25 +197,21 @@ holds_no_lock(uintptr_t pc)
         else
             hi = middle;
     }
-    return lo > 0 && pc < ranges[lo - 1].hi;
+    return lo > 0 && pc < ranges[lo - 1].hi ? ranges[lo - 1].locks : MAY_LOCK;
 }
 
 void
 rt_blame_init(void)
 {
-    void *libc = NULL;
+    void *libc;
 
     library_count = range_count = 0;
     dl_iterate_phdr(add_library, NULL);
     if (library_count == 0)
         return;
     libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
-    for (size_t i = 0; i < sizeof lock_free / sizeof *lock_free; i++) {
-        /* Twice: an interceptor of a sanitizer may stand before libc's own. */
-        add_function((uintptr_t)dlsym(RTLD_DEFAULT, lock_free[i]));
-        if (libc != NULL)
-            add_function((uintptr_t)dlsym(libc, lock_free[i]));
-    }
+    add_functions(lock_free, sizeof lock_free / sizeof *lock_free, libc, LOCK_FREE);
+    add_functions(allocating, sizeof allocating / sizeof *allocating, libc, ALLOCATES);
     if (libc != NULL)
         dlclose(libc);
 }
@@ -294,7 +310,8 @@ return_slot(const struct rt_walk *inner, const struct rt_walk *w)
 bool
 rt_blame_leave(struct rt_walk *w, uintptr_t **slot)
 {
-    bool                    inner = true, outermost = true, end = false;
+    bool                    inner = true, end = false; /* inner: all frames but the outermost are lock-free */
+    enum locks              outermost = LOCK_FREE;
     const struct rt_module *m;
 
     *slot = NULL;
@@ -304,14 +321,14 @@ rt_blame_leave(struct rt_walk *w, uintptr_t **slot)
 
         m = library_of(pc);
         if (m == NULL) {
-            if (i > 0 && !outermost)
-                outermost = holds_no_lock(called_by(pc + 1));
+            if (outermost == MAY_LOCK)
+                outermost = locks_of(called_by(pc + 1));
             w->regs.r[RT_REG_PC] = pc;
             w->exact = true;
-            return inner && outermost;
+            return outermost == LOCK_FREE || (outermost == ALLOCATES && inner);
         }
-        inner = inner && outermost;
-        outermost = holds_no_lock(pc) || is_vdso(m);
+        inner = inner && outermost == LOCK_FREE;
+        outermost = is_vdso(m) ? LOCK_FREE : locks_of(pc);
         if (!rt_unwind_step(m, w, &end))
             return false;
         *slot = return_slot(&before, w);
@@ -337,7 +354,7 @@ leave_caller(uintptr_t pc, uintptr_t *fp, uintptr_t sp, uintptr_t lo, uintptr_t 
             return false;
         *fp = w.regs.r[RT_REG_FP];
         if (library_of(w.regs.r[RT_REG_PC] - 1) == NULL)
-            return holds_no_lock(at) || holds_no_lock(called_by(w.regs.r[RT_REG_PC]));
+            return locks_of(at) != MAY_LOCK || locks_of(called_by(w.regs.r[RT_REG_PC])) != MAY_LOCK;
     }
     return false;
 }
