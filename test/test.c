@@ -43,7 +43,8 @@ enum {
     SETTLE_SLEEPS = 500,    /* ... and this many ms for those that need a thread */
     SHOWN_OUTPUT = 64 << 10, /* bytes of a failed run's output */
     MAX_DESCRIPTORS = 4096,
-    STATUS_RETURNED = 97 /* TEST_DIES came back */
+    STATUS_SKIPPED = 96,  /* test_skip */
+    STATUS_RETURNED = 97, /* TEST_DIES came back */
 };
 
 static struct test  *tests, **tests_tail = &tests;
@@ -72,6 +73,13 @@ test_failed(const char *file, int line, const char *format, ...)
     fflush(stdout);
     dprintf(STDERR_FILENO, "%s:%d: %s\n", file, line, text);
     _exit(1);
+}
+
+void
+test_skip(const char *why)
+{
+    dprintf(STDERR_FILENO, "%s\n", why);
+    _exit(STATUS_SKIPPED);
 }
 
 void
@@ -284,6 +292,8 @@ execute(struct run *run)
 
 /* ---- verdicts ------------------------------------------------------------ */
 
+enum verdict { FAILED, PASSED, SKIPPED };
+
 /* Returns: all that the run printed, NUL added; the caller frees it. */
 static char *
 output_of(const struct run *run, size_t *length)
@@ -351,22 +361,26 @@ print_verdict(const struct run *run, const char *output, size_t length)
                t->name);
 }
 
-static bool
+static enum verdict
 run_once(struct test *t, bool simulate, uint64_t seed)
 {
-    struct run run = { .test = t, .simulate = simulate, .seed = seed };
-    size_t     length;
-    char      *output;
-    bool       ok;
+    struct run   run = { .test = t, .simulate = simulate, .seed = seed };
+    size_t       length;
+    char        *output;
+    enum verdict verdict;
 
     execute(&run);
     output = output_of(&run, &length);
-    ok = passed(&run, output, length);
-    if (!ok)
+    verdict = passed(&run, output, length) ? PASSED : FAILED;
+    if (!run.timed_out && WIFEXITED(run.status) && WEXITSTATUS(run.status) == STATUS_SKIPPED) {
+        verdict = SKIPPED;
+        printf("skip %s.%s: %s", t->suite, t->name, output);
+    } else if (verdict == FAILED) {
         print_verdict(&run, output, length);
+    }
     free(output);
     close(run.output);
-    return ok;
+    return verdict;
 }
 
 static uint64_t
@@ -377,24 +391,23 @@ number_from(const char *variable, uint64_t otherwise)
     return text != NULL && *text != '\0' ? strtoull(text, NULL, 0) : otherwise;
 }
 
-/* Returns: 1 passed, 0 failed, -1 not run. */
-static int
+/* Every run of a test; the first that does not pass decides. */
+static enum verdict
 run_test(struct test *t)
 {
-    bool     replay = getenv("BH_SIM_SEED") != NULL;
-    bool     simulates = t->kind == TEST_BOTH_ || t->kind == TEST_SIM_;
-    uint64_t first = number_from("BH_TEST_FIRST_SEED", 1);
-    uint64_t count = number_from("BH_TEST_SEEDS", DEFAULT_SEEDS);
+    bool         replay = getenv("BH_SIM_SEED") != NULL;
+    bool         simulates = t->kind == TEST_BOTH_ || t->kind == TEST_SIM_;
+    uint64_t     first = number_from("BH_TEST_FIRST_SEED", 1);
+    uint64_t     count = number_from("BH_TEST_SEEDS", DEFAULT_SEEDS);
+    enum verdict verdict = PASSED;
 
     if (replay)
-        return simulates ? run_once(t, true, number_from("BH_SIM_SEED", 1)) : -1;
-    if (t->kind != TEST_SIM_ && !run_once(t, false, 0))
-        return 0;
-    for (uint64_t i = 0; simulates && i < count; i++) {
-        if (!run_once(t, true, first + i))
-            return 0;
-    }
-    return 1;
+        return simulates ? run_once(t, true, number_from("BH_SIM_SEED", 1)) : SKIPPED;
+    if (t->kind != TEST_SIM_)
+        verdict = run_once(t, false, 0);
+    for (uint64_t i = 0; simulates && verdict == PASSED && i < count; i++)
+        verdict = run_once(t, true, first + i);
+    return verdict;
 }
 
 /* ---- the program ---------------------------------------------------------- */
@@ -415,10 +428,9 @@ wanted(const struct test *t, char **words, int count)
 int
 main(int argc, char **argv)
 {
-    int  counts[2] = { 0, 0 }; /* failed, passed */
+    int  counts[3] = { 0 }; /* by verdict */
     bool list = false;
     int  option;
-    char suite[128];
 
     program = argv[0];
     while ((option = getopt(argc, argv, "lv")) != -1) {
@@ -430,21 +442,22 @@ main(int argc, char **argv)
         verbose = verbose || option == 'v';
     }
     for (struct test *t = tests; t != NULL; t = t->next) {
-        int verdict = wanted(t, argv + optind, argc - optind) ? 1 : -1;
+        enum verdict verdict;
 
-        if (list && verdict > 0)
-            printf("%s.%s\n", t->suite, t->name);
-        if (list || verdict < 0)
+        if (!wanted(t, argv + optind, argc - optind))
             continue;
+        if (list) {
+            printf("%s.%s\n", t->suite, t->name);
+            continue;
+        }
         verdict = run_test(t);
-        if (verdict >= 0)
-            counts[verdict]++;
-        if (verdict > 0 && verbose)
+        counts[verdict]++;
+        if (verdict == PASSED && verbose)
             printf("ok   %s.%s\n", t->suite, t->name);
     }
     if (list)
         return 0;
-    snprintf(suite, sizeof suite, "%s", strrchr(argv[0], '/') ? strrchr(argv[0], '/') + 1 : argv[0]);
-    printf("%s: %d passed, %d failed\n", suite, counts[1], counts[0]);
-    return counts[0] > 0;
+    printf("%s: %d passed, %d failed\n", program_invocation_short_name, counts[PASSED],
+           counts[FAILED]);
+    return counts[FAILED] > 0;
 }

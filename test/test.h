@@ -78,6 +78,9 @@
 noreturn void test_failed(const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 
+/* test_skip -- this run says nothing: name the reason, once.  Not a way to make a test pass. */
+noreturn void test_skip(const char *why);
+
 /* test_slow -- how many times slower than usual this run is: TEST_TIMEOUT, at least 1. */
 double test_slow(void);
 
