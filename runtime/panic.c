@@ -495,6 +495,20 @@ bh_panic_value_at_(const char *file, int line, const struct bh_kind *kind, const
     raise_panic(&p);
 }
 
+/* Is it still in the chain, below another?  Then panicking with it is nothing that Go marks. */
+static bool
+covered(const struct bh_panic *again)
+{
+    const struct rt_panic *p = owner("bh_repanic")->panics;
+
+    if (p == NULL || &p->pub == again)
+        return false;
+    do
+        p = p->link;
+    while (p != NULL && &p->pub != again);
+    return p != NULL;
+}
+
 noreturn void
 bh_repanic(const struct bh_panic *again)
 {
@@ -502,7 +516,7 @@ bh_repanic(const struct bh_panic *again)
 
     init_panic(&p, again->kind, NULL);
     rt_panic_move(&p.pub, again);
-    p.repanicked = true;
+    p.repanicked = !covered(again);
     raise_panic(&p);
 }
 

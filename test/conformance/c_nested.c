@@ -252,6 +252,35 @@ TWIN(C13, "sandwich")
     bh_panic("outer");
 }
 
+struct held {
+    const struct bh_panic *p;
+};
+
+static void
+hold_then_panic(struct held *outer)
+{
+    outer->p = bh_recover();
+    bh_panic("inner");
+}
+
+static void
+repanic_held(struct held *outer)
+{
+    (void)bh_recover();
+    bh_repanic(outer->p);
+}
+
+/* Panicked with again, but not as the next one: no [recovered, repanicked]. */
+TWIN(C13_repanic, "sandwich-by-repanic")
+{
+    struct held outer = { NULL };
+
+    BH_RETURNS_VOID;
+    BH_DEFER(repanic_held, &outer);
+    BH_DEFER(hold_then_panic, &outer);
+    bh_panic("outer");
+}
+
 static void
 panic_middle(void)
 {
@@ -557,6 +586,42 @@ repanic_through(int frames)
 TWIN(C30, "same-value-repanicked-through-three-frames")
 {
     repanic_through(3);
+}
+
+static void
+panic_2_then_3(void *unused)
+{
+    (void)unused;
+    BH_RETURNS_VOID;
+    BH_DEFER(show_recovered, "inner");
+    BH_DEFER(panic_text, "3");
+    bh_panic("2");
+}
+
+static void
+panic_after_recovery(void)
+{
+    BH_RETURNS_VOID;
+    BH_DEFER(panic_2_then_3, NULL);
+    BH_DEFER(show_recovered, "first");
+    bh_panic("1");
+}
+
+static void
+defer_around_it(void)
+{
+    BH_DEFER(say_text, "still deferred");
+    panic_after_recovery();
+    say("goes on");
+}
+
+/* golang/go#48898: deferred calls were lost after nested recoveries. */
+TWIN(C33_ours, "nested-recoveries-lose-no-deferred-call")
+{
+    BH_RETURNS_VOID;
+    BH_DEFER(show_recovered, "outer");
+    defer_around_it();
+    bh_panic("last");
 }
 
 static void

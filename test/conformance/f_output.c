@@ -392,18 +392,26 @@ TWIN_ENV(F46, "debug-settraceback-cannot-lower-env", "BH_TRACEBACK=all")
     bh_panic("x");
 }
 
-/* dump_has -- whether a dump of all goroutines, taken here, contains text. */
+/* stack_has -- whether this goroutine's part of a dump, taken here, contains text. */
 static bool
-dump_has(const char *text)
+stack_has(const char *text)
 {
     static char dump[64 << 10];
+    char header[32];
     int fd = memfd_create("dump", MFD_CLOEXEC);
 
     bh_dump(fd);
     ssize_t length = pread(fd, dump, sizeof dump - 1, 0);
     close(fd);
     dump[length > 0 ? length : 0] = '\0';
-    return strstr(dump, text) != NULL;
+    snprintf(header, sizeof header, "goroutine %llu [", (unsigned long long)bh_id());
+    char *stack = strstr(dump, header);
+    if (stack == NULL)
+        return false;
+    char *end = strstr(stack, "\n\n");
+    if (end != NULL)
+        *end = '\0';
+    return strstr(stack, text) != NULL;
 }
 
 static void
@@ -413,8 +421,8 @@ look_at_stack(void *unused)
 
     (void)unused;
     show("r", p);
-    say("has panic site: %s", yes_no(dump_has("\nlevel2(")));
-    say("has panic( frame: %s", yes_no(dump_has("\npanic(")));
+    say("has panic site: %s", yes_no(stack_has("\nlevel2(")));
+    say("has panic( frame: %s", yes_no(stack_has("\npanic(")));
 }
 
 static void
@@ -428,7 +436,7 @@ panic_and_look(void)
 TWIN(F47, "stack-taken-in-deferred-still-shows-panic-site")
 {
     panic_and_look();
-    say("after return, has panic site: %s", yes_no(dump_has("\nlevel2(")));
+    say("after return, has panic site: %s", yes_no(stack_has("\nlevel2(")));
 }
 
 struct moved {
@@ -457,7 +465,7 @@ look_for_site(void *unused)
 {
     (void)unused;
     (void)bh_recover();
-    say("site in stack: %s", yes_no(dump_has("\nlevel2(")));
+    say("site in stack: %s", yes_no(stack_has("\nlevel2(")));
 }
 
 TWIN(F48, "stack-taken-elsewhere-has-lost-the-site")
