@@ -86,7 +86,7 @@ enum {
     COLOUR_STEP = RT_CACHE_LINE,
     OVERHEAD = 32 * 1024, /* of a slot beyond its usable size: guards, header, colour, rest */
     MAX_SLABS = 512,
-    MAX_BATCH = 256,      /* slots per process_madvise; the kernel takes 1,024 */
+    MAX_BATCH = 64,       /* slots per process_madvise; the list is on a goroutine's stack */
 };
 
 _Static_assert(sizeof(struct rt_stack) <= RT_CACHE_LINE, "the header is one cache line");
