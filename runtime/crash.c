@@ -477,9 +477,11 @@ bh_fatal(const char *format, ...)
 noreturn void
 rt_crash_deadlock(bool main_exited)
 {
+    bool none_left = main_exited && atomic_load(&rt_sched.g_count) == 0;
+
     begin(NULL);
-    rt_put(main_exited ? "fatal error: no goroutines (main called runtime.Goexit) - deadlock!\n"
-                       : "fatal error: all goroutines are asleep - deadlock!\n");
+    rt_put(none_left ? "fatal error: no goroutines (main called runtime.Goexit) - deadlock!\n"
+                     : "fatal error: all goroutines are asleep - deadlock!\n");
     end_message();
     if (rt_traceback_level() != RT_LEVEL_NONE)
         rt_trace_others(NULL, rt_traceback_level());

@@ -40,6 +40,7 @@ enum {
 };
 
 static _Atomic uint32_t owner; /* thread id; 0: free */
+static bool             frozen;
 static struct {
     int    fd, copy_fd;
     size_t used, head_used;
@@ -335,10 +336,24 @@ rt_thread_regs(struct rt_m *m, struct rt_regs *regs)
     rt_regs_context(regs, m->capture);
 }
 
+bool
+rt_thread_is_stopped(struct rt_m *m)
+{
+    return atomic_load(&m->capture_state) == STOPPED;
+}
+
+bool
+rt_threads_frozen(void)
+{
+    return frozen;
+}
+
 void
 rt_threads_freeze(void)
 {
     int64_t until;
+
+    frozen = true;
 
     for (struct rt_m *m = rt_sched.all_m; m != NULL; m = m->all_next)
         (void)ask(m);

@@ -47,6 +47,8 @@ void rt_thread_go_on(struct rt_m *m);
 void rt_thread_regs(struct rt_m *m, struct rt_regs *regs);
 /* rt_threads_freeze -- stop all the others, for ever: the process is ending. */
 void rt_threads_freeze(void);
+bool rt_threads_frozen(void);
+bool rt_thread_is_stopped(struct rt_m *m);
 /* rt_thread_signals -- block every signal that is not a fault. old may be NULL. */
 void rt_thread_block_signals(void *old);
 

@@ -144,7 +144,7 @@ rt_sched_init(const struct bh_options *o)
     if (rt_sched.proc_count > MAX_PROCS)
         rt_throw("procs: %d is over %d", rt_sched.proc_count, MAX_PROCS);
     rt_sched.sim_now = 1000000000; /* not 0: that means "never" in places */
-    rt_sched.coarse_now = rt_now();
+    rt_sched.coarse_now = rt_sched.simulate ? rt_sched.sim_now : rt_now(); /* not running yet */
     rt_sched.last_poll = rt_now();
     rt_sched.membarrier = membarrier_works();
     rt_memory_init();

@@ -134,6 +134,8 @@ monitor(void *arg)
         int64_t now;
 
         nanosleep(&(struct timespec){ .tv_nsec = PERIOD_NS }, NULL);
+        if (atomic_load(&rt_sched.crashing) != 0)
+            continue; /* the threads are held still (report.c): no P is to be handed on */
         now = rt_now();
         atomic_store_explicit(&rt_sched.coarse_now, now, memory_order_relaxed);
         if (atomic_load(&rt_sched.idle_p_count) == rt_sched.proc_count) {

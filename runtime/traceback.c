@@ -171,12 +171,12 @@ collect_parked(struct bh_g *g, uint64_t id)
         return atomic_load(&g->id) == id;
     }
     uintptr_t top = (uintptr_t)stack->top;
-    if (state == RT_G_RUNNING || sp >= top || top - sp < RT_PARKED_SIZE)
+    if (sp >= top || top - sp < RT_PARKED_SIZE || (sp & 7) != 0)
         return false;
     uintptr_t size = top - sp <= COPY_SIZE ? top - sp : COPY_SIZE;
     if (!copy_memory(copy, sp, size))
         return false;
-    atomic_thread_fence(memory_order_seq_cst);
+    rt_fence();
     if (atomic_load(&g->id) != id || atomic_load(&g->state) != state || g->stack != stack ||
         (uintptr_t)g->sp != sp)
         return false;
@@ -193,23 +193,45 @@ on_stack_of(const struct bh_g *g, uintptr_t sp)
     return g->stack != NULL && sp >= (uintptr_t)g->stack->lo && sp < (uintptr_t)g->stack->top;
 }
 
+/* collect_stopped -- of a goroutine whose stack the stopped thread m is on. */
+static bool
+collect_stopped(const struct bh_g *g, struct rt_m *m)
+{
+    struct rt_regs regs;
+
+    rt_thread_regs(m, &regs);
+    if (!on_stack_of(g, regs.r[RT_REG_SP]))
+        return false;
+    collect_from(&regs, true, (uintptr_t)g->stack->top);
+    return true;
+}
+
 /* collect_running -- of a goroutine on another thread. */
 static bool
 collect_running(struct bh_g *g)
 {
-    struct rt_m   *m = g->m;
-    struct rt_regs regs;
-    bool           frozen = m != NULL && atomic_load(&m->capture_state) != 0, ok;
+    struct rt_m *m = g->m;
+    bool         ok;
 
     if (m == NULL || !rt_thread_stop(m))
         return false;
-    rt_thread_regs(m, &regs);
-    ok = m->g == g && on_stack_of(g, regs.r[RT_REG_SP]);
-    if (ok)
-        collect_from(&regs, true, (uintptr_t)g->stack->top);
-    if (!frozen)
-        rt_thread_go_on(m);
+    ok = m->g == g && collect_stopped(g, m);
+    rt_thread_go_on(m);
     return ok;
+}
+
+/*
+ * collect_frozen -- in a crash, when every thread was stopped for good wherever
+ * it was: in the middle of a switch, too, where state, m->g and the stack that is in use
+ * need not agree.  The stack decides; one that no thread is on is as it was parked.
+ */
+static bool
+collect_frozen(struct bh_g *g)
+{
+    for (struct rt_m *m = rt_sched.all_m; m != NULL; m = m->all_next)
+        if (rt_thread_is_stopped(m) && collect_stopped(g, m))
+            return true;
+    return collect_parked(g, atomic_load(&g->id));
 }
 
 /* ---- printing frames ------------------------------------------------------ */
@@ -389,7 +411,7 @@ put_state(const struct bh_g *g, uint32_t state)
     if (minutes >= 1) {
         rt_put(", ");
         rt_put_number((uint64_t)minutes);
-        rt_put(minutes == 1 ? " minute" : " minutes");
+        rt_put(" minutes"); /* Go's plural, also for one */
     }
 }
 
@@ -450,8 +472,14 @@ trace_other(struct bh_g *g, enum rt_level level)
     bool     have = false;
 
     frames.count = 0;
-    for (int i = 0; i < COPY_TRIES && !have && id != 0; i++)
-        have = atomic_load(&g->state) == RT_G_RUNNING ? collect_running(g) : collect_parked(g, id);
+    for (int i = 0; i < COPY_TRIES && !have && id != 0; i++) {
+        if (rt_threads_frozen())
+            have = collect_frozen(g);
+        else if (atomic_load(&g->state) == RT_G_RUNNING)
+            have = collect_running(g);
+        else
+            have = collect_parked(g, id);
+    }
     put_header(g, id, atomic_load(&g->state));
     if (have)
         put_frames(level);
@@ -558,16 +586,27 @@ count_one(struct bh_g *g, void *arg)
 {
     uint32_t state = atomic_load(&g->state);
 
-    if (g != bh_self() && (g->flags & RT_G_SYSTEM) == 0 && state != RT_G_IDLE && state != RT_G_DEAD)
+    if (g != bh_self() && (g->flags & (RT_G_SYSTEM | RT_G_MAIN)) == 0 && state != RT_G_IDLE &&
+        state != RT_G_DEAD)
         ++*(uint64_t *)arg;
     return true;
+}
+
+static bool
+find_main(struct bh_g *g, void *arg)
+{
+    if ((g->flags & RT_G_MAIN) != 0)
+        *(struct bh_g **)arg = g;
+    return (g->flags & RT_G_MAIN) == 0;
 }
 
 void
 rt_report_leaks(int fd)
 {
-    uint64_t count = 0;
+    struct bh_g *ended = NULL; /* the main goroutine, whose descriptor is still there */
+    uint64_t     count = 0;
 
+    rt_each_g(find_main, &ended);
     rt_each_g(count_one, &count);
     if (count == 0)
         return;
@@ -575,6 +614,6 @@ rt_report_leaks(int fd)
     rt_put("leak: ");
     rt_put_number(count);
     rt_put(count == 1 ? " goroutine is still alive\n" : " goroutines are still alive\n");
-    rt_trace_others(bh_self(), RT_LEVEL_ALL);
+    rt_trace_others(ended, RT_LEVEL_ALL);
     rt_report_end();
 }
