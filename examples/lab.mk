@@ -8,4 +8,5 @@ $(lab): $O/%: $O/%.c.o $O/examples/lab/lab.c.o $(patsubst %,$O/lib/libbh_%.a,run
 all: $(lab)
 
 test-lab: $(lab) ; @examples/lab/run.sh $O/examples/lab
+more_suites += test-lab
 .PHONY: test-lab

@@ -9,4 +9,5 @@ $(conformance): $(patsubst %,$O/%.o,$(conformance.src)) $(patsubst %,$O/lib/libb
 conformance: $(conformance) ; @test/conformance/run.sh $(conformance) $(CASE)
 
 all: $(conformance)
+more_suites += conformance
 .PHONY: conformance

@@ -15,5 +15,5 @@ for want in "$here"/expected/*.txt; do
         bad=$((bad + 1))
     fi
 done
-echo "lab: $((n - bad)) of $n as expected"
+echo "lab: $((n - bad)) passed, $bad failed"
 [ "$bad" = 0 ]
