@@ -23,7 +23,7 @@ count(int *recovered)
         (*recovered)++;
 }
 
-/* Cancelled while it is parked, while it yields, or while it spins: then it panics. */
+/* Cancelled while it is parked, while it yields, or while it is new or spins: then it panics. */
 static void
 wait_and_panic(void *args)
 {
@@ -60,6 +60,8 @@ show(void *unused)
 
         bh_waitgroup_add(&gone, 1);
         bh_go(wait_and_panic, &(struct attempt){ ctx, &gone, i, &recovered });
+        if (i % 3 != 2)
+            bh_yield(); /* so that it has begun */
         bh_ctx_cancel(ctx);
         bh_waitgroup_wait(&gone);
         bh_ctx_unref(ctx);
