@@ -55,7 +55,7 @@ show(void *unused)
 
     (void)unused;
     for (int i = 0; i < ATTEMPTS; i++) {
-        struct bh_ctx *ctx = bh_ctx_cancellable(bh_ctx_background());
+        struct bh_ctx      *ctx = bh_ctx_cancellable(bh_ctx_background());
         struct bh_waitgroup gone = { 0 };
 
         bh_waitgroup_add(&gone, 1);

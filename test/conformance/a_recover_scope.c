@@ -134,7 +134,7 @@ static void
 ptr_catch(void *self)
 {
     struct tagged *t = self;
-    char label[64];
+    char           label[64];
 
     snprintf(label, sizeof label, "ptr method %s", t->tag);
     show(label, bh_recover());
@@ -144,7 +144,7 @@ static void
 value_catch(void *self)
 {
     struct tagged *t = self;
-    char label[64];
+    char           label[64];
 
     snprintf(label, sizeof label, "value method %s", t->tag);
     show(label, bh_recover());
@@ -191,8 +191,8 @@ struct embedder {
 
 TWIN(A09, "interface-value-method-wrapper")
 {
-    struct tagged v = { "v" }, embedded = { "embedded" };
-    unsigned char big[512] = { 0 };
+    struct tagged   v = { "v" }, embedded = { "embedded" };
+    unsigned char   big[512] = { 0 };
     struct embedder e = { &embedded };
 
     panic_under_catcher(&(struct catcher){ &tagged_value_methods, &v }, 2);
@@ -203,7 +203,7 @@ TWIN(A09, "interface-value-method-wrapper")
 
 TWIN(A10, "method-value-deferred")
 {
-    struct tagged mv = { "mv" }, mexpr = { "mexpr" };
+    struct tagged  mv = { "mv" }, mexpr = { "mexpr" };
     struct catcher bound = { &tagged_value_methods, &mv };
     void (*method)(void *) = ptr_catch;
 
@@ -242,7 +242,7 @@ recover_deferred(void *args)
 static void
 ask_other_goroutines(const char *unused)
 {
-    struct answer a = { BH_CHAN(const struct bh_panic *, 0) };
+    struct answer          a = { BH_CHAN(const struct bh_panic *, 0) };
     const struct bh_panic *p;
 
     (void)unused;

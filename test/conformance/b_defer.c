@@ -66,7 +66,9 @@ say_pointer_receiver(const int *n)
 
 TWIN(B03, "receiver-evaluated-at-defer-statement")
 {
-    struct counter { int n; } c = { 1 };
+    struct counter {
+        int n;
+    } c = { 1 };
 
     BH_DEFER(say_value_receiver, c.n);
     BH_DEFER(say_pointer_receiver, &c.n);

@@ -367,13 +367,17 @@ end_goroutine(const void *value)
 }
 
 static const struct bh_kind bad_error = { .name = "main.badError", .error = panic_in_error };
-static const struct bh_kind bad_stringer = { .name = "main.badStringer", .string = panic_in_string };
-static const struct bh_kind worse_error = { .name = "main.worseError", .error = panic_with_error };
+static const struct bh_kind bad_stringer = { .name = "main.badStringer",
+                                             .string = panic_in_string };
+static const struct bh_kind worse_error = { .name = "main.worseError",
+                                            .error = panic_with_error };
 static const struct bh_kind chatty_error = { .name = "main.chattyError", .error = chat };
 static const struct bh_kind yielding_error = { .name = "main.yieldingError", .error = yield };
-static const struct bh_kind exiting_error = { .name = "main.exitingError", .error = exit_with_5 };
-static const struct bh_kind goexit_error = { .name = "main.goexitError", .error = end_goroutine };
-static const char some_value;
+static const struct bh_kind exiting_error = { .name = "main.exitingError",
+                                              .error = exit_with_5 };
+static const struct bh_kind goexit_error = { .name = "main.goexitError",
+                                             .error = end_goroutine };
+static const char           some_value;
 
 TWIN(C17, "error-method-panics-while-printing")
 {
@@ -423,7 +427,7 @@ wrapped_text(const void *value)
 }
 
 static const struct bh_kind kind_wrapped = { .name = "*fmt.wrapError", .error = wrapped_text };
-static const char sentinel[] = "sentinel";
+static const char           sentinel[] = "sentinel";
 static struct wrapped_error wrapped = { "wrapped: sentinel", NULL };
 
 static void
@@ -438,7 +442,7 @@ static void
 compare_with_sentinel(void *unused)
 {
     const struct bh_panic *p = bh_recover();
-    const void *inner = NULL;
+    const void            *inner = NULL;
 
     (void)unused;
     if (p->kind == &kind_wrapped)

@@ -34,7 +34,7 @@ twin_register(struct twin *t)
 void
 say(const char *format, ...)
 {
-    char line[MAX_LINE];
+    char    line[MAX_LINE];
     va_list args;
 
     va_start(args, format);
@@ -82,7 +82,7 @@ caught(const char *label, void (*fn)(void *), void *arg)
 }
 
 struct run {
-    void               (*fn)(void *);
+    void (*fn)(void *);
     void                *arg;
     struct bh_waitgroup *gone;
 };

@@ -36,7 +36,7 @@
 
 /* TWIN_ENV -- a twin to be run with `env` ("NAME=value") in its environment. */
 #define TWIN_ENV(id, title, env)                                                               \
-    static void twin_##id(void);                                                               \
+    static void        twin_##id(void);                                                        \
     static struct twin twin_entry_##id = { #id "-" title, env, twin_##id, NULL };              \
     __attribute__((constructor)) static void twin_add_##id(void)                               \
     {                                                                                          \
@@ -45,8 +45,8 @@
     static void twin_##id(void)
 
 struct twin {
-    const char  *name, *env;
-    void       (*body)(void);
+    const char *name, *env;
+    void (*body)(void);
     struct twin *next;
 };
 

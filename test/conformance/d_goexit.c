@@ -244,7 +244,7 @@ panic_in_once(struct bh_once *once)
 {
     BH_RETURNS_VOID;
     BH_DEFER(show_recovered, "first");
-    bh_once_do(once, (void (*)(void *))panic_text, (void *)(uintptr_t)"in once");
+    bh_once_do(once, (void (*)(void *))panic_text, (void *)(uintptr_t) "in once");
 }
 
 TWIN(D14, "once-counts-panic-as-done")
@@ -258,8 +258,8 @@ TWIN(D14, "once-counts-panic-as-done")
 
 struct probe {
     const char *label;
-    void      (*fn)(void *);
-    bool        normal, recovered;
+    void (*fn)(void *);
+    bool normal, recovered;
 };
 
 static void

@@ -30,7 +30,8 @@ calm_text(const void *value)
     return "calm";
 }
 
-static const struct bh_kind kind_ptr_error = { .name = "*main.ptrError", .error = ptr_error_text };
+static const struct bh_kind kind_ptr_error = { .name = "*main.ptrError",
+                                               .error = ptr_error_text };
 static const struct bh_kind kind_calm = { .name = "*main.calmPtrError", .error = calm_text };
 
 static void

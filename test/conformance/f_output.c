@@ -67,15 +67,20 @@ custom_error_text(const void *value)
     return "custom error text";
 }
 
-static const struct bh_kind my_string = { .name = "main.myString", .size = sizeof(char *),
+static const struct bh_kind my_string = { .name = "main.myString",
+                                          .size = sizeof(char *),
                                           .print = print_my_string };
-static const struct bh_kind my_int = { .name = "main.myInt", .size = sizeof(int),
+static const struct bh_kind my_int = { .name = "main.myInt",
+                                       .size = sizeof(int),
                                        .print = print_my_int };
-static const struct bh_kind my_float = { .name = "main.myFloat", .size = sizeof(double),
+static const struct bh_kind my_float = { .name = "main.myFloat",
+                                         .size = sizeof(double),
                                          .print = print_my_float };
-static const struct bh_kind my_bool = { .name = "main.myBool", .size = sizeof(bool),
+static const struct bh_kind my_bool = { .name = "main.myBool",
+                                        .size = sizeof(bool),
                                         .print = print_my_bool };
-static const struct bh_kind both_error = { .name = "main.bothError", .error = from_error,
+static const struct bh_kind both_error = { .name = "main.bothError",
+                                           .error = from_error,
                                            .string = from_string };
 static const struct bh_kind only_stringer = { .name = "main.onlyStringer",
                                               .string = from_string };
@@ -397,8 +402,8 @@ static bool
 stack_has(const char *text)
 {
     static char dump[64 << 10];
-    char header[32];
-    int fd = memfd_create("dump", MFD_CLOEXEC);
+    char        header[32];
+    int         fd = memfd_create("dump", MFD_CLOEXEC);
 
     bh_dump(fd);
     ssize_t length = pread(fd, dump, sizeof dump - 1, 0);
@@ -446,7 +451,9 @@ struct moved {
 static void
 send_text(struct bh_chan *chan)
 {
-    struct { char text[16]; } copy;
+    struct {
+        char text[16];
+    } copy;
 
     snprintf(copy.text, sizeof copy.text, "%s", bh_panic_text(bh_recover()));
     bh_send(chan, &copy);
@@ -470,7 +477,7 @@ look_for_site(void *unused)
 
 TWIN(F48, "stack-taken-elsewhere-has-lost-the-site")
 {
-    char text[16];
+    char         text[16];
     struct moved m = { bh_chan_new(sizeof text, 0) };
 
     BH_RETURNS_VOID;

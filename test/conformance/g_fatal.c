@@ -82,7 +82,7 @@ send_1_and_2(void *args)
 
 TWIN(G07, "deadlock-all-of-several")
 {
-    struct sender s = { BH_CHAN(int, 0) };
+    struct sender   s = { BH_CHAN(int, 0) };
     struct bh_mutex mu = { 0 };
 
     for (int i = 0; i < 2; i++)
@@ -266,7 +266,7 @@ TWIN(G26, "sigterm-default")
 TWIN(G27, "sigterm-caught-runs-defers")
 {
     struct bh_chan *c = BH_CHAN(int, 1);
-    int number;
+    int             number;
 
     bh_signal_notify(c, SIGTERM);
     BH_DEFER(say_text, "deferred runs");

@@ -19,7 +19,9 @@ struct shape {
 
 static int *volatile nil_int;
 static struct shape *volatile nil_shape;
-static struct { int pad, x; } *volatile nil_struct;
+static struct {
+    int pad, x;
+} *volatile nil_struct;
 static long (*volatile nil_large)[1 << 20];
 static void (*volatile nil_func)(void);
 
@@ -78,7 +80,7 @@ TWIN(H01, "nil-dereference")
 }
 
 static volatile int64_t zero, one = 1, minimum = INT64_MIN, minus_one = -1;
-static volatile double zero_f;
+static volatile double  zero_f;
 
 static void
 divide(void *unused)
@@ -132,7 +134,7 @@ static void
 select_send(void *chan)
 {
     struct bh_chan *c = chan;
-    int value = 1;
+    int             value = 1;
 
     if (bh_select(BH_SEND(c, &value), BH_DEFAULT) == 1)
         say("default");
@@ -141,7 +143,7 @@ select_send(void *chan)
 static void
 receive(void *c)
 {
-    int value = 7;
+    int  value = 7;
     bool ok = bh_recv((struct bh_chan *)c, &value);
 
     say("%d %s", value, yes_no(ok));

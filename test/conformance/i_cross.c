@@ -108,7 +108,7 @@ struct text {
 static void
 send_text(struct bh_chan *res)
 {
-    struct text t = { "" };
+    struct text            t = { "" };
     const struct bh_panic *p = bh_recover();
 
     if (p != NULL)
@@ -127,7 +127,7 @@ panic_and_send(void *args)
 TWIN(I04, "value-by-channel-and-repanic")
 {
     struct channel res = { BH_CHAN(struct text, 1) };
-    struct text t;
+    struct text    t;
 
     BH_RETURNS_VOID;
     bh_go(panic_and_send, &res);
@@ -236,8 +236,8 @@ TWIN(I09, "cancel-then-panic-uncaught")
 
 /* The article's SafeGo: looks at the context once, then recovers into a callback. */
 struct safe_go {
-    struct bh_ctx  *ctx;
-    void          (*fn)(struct safe_go *s);
+    struct bh_ctx *ctx;
+    void (*fn)(struct safe_go *s);
     struct bh_chan *errs, *done;
 };
 
@@ -245,12 +245,12 @@ static void
 on_error(struct bh_chan *errs)
 {
     const struct bh_panic *p = bh_recover();
-    struct text t;
+    struct text            t;
 
     if (p == NULL)
         return;
-    snprintf(t.text, sizeof t.text, "%s%s", p->kind->error != NULL ? "" : "panic: ",
-             bh_panic_text(p));
+    snprintf(t.text, sizeof t.text, "%s%s",
+             p->kind->error != NULL ? "" : "panic: ", bh_panic_text(p));
     bh_send(errs, &t);
 }
 
@@ -291,9 +291,9 @@ panic_3(struct safe_go *s)
 
 TWIN(I10, "safego-checks-ctx-only-once")
 {
-    struct bh_ctx *ctx = bh_ctx_cancellable(bh_ctx_background());
+    struct bh_ctx  *ctx = bh_ctx_cancellable(bh_ctx_background());
     struct bh_chan *done = BH_CHAN(bool, 0), *errs = BH_CHAN(struct text, 1);
-    struct text t;
+    struct text     t;
 
     BH_DEFER(bh_ctx_end, ctx);
     bh_go(safe_go, &(struct safe_go){ ctx, cancel_and_finish, NULL, done });
@@ -404,7 +404,7 @@ TWIN(I18, "preempted-busy-loop-does-not-block-a-crash")
 
 TWIN(I19, "blocked-syscall-does-not-block-a-crash")
 {
-    int fds[2];
+    int  fds[2];
     char b;
 
     bh_go(sleep_and_panic, &(struct text){ "while main is in a syscall" });
@@ -416,7 +416,7 @@ TWIN(I21, "cancel-parent-visible-to-children-at-return")
 {
     enum { KIDS = 50 };
     struct bh_ctx *p = bh_ctx_cancellable(bh_ctx_background()), *kids[KIDS];
-    int n = 0;
+    int            n = 0;
 
     for (int i = 0; i < KIDS; i++)
         kids[i] = bh_ctx_cancellable(p);
@@ -463,7 +463,7 @@ static const char *
 cause_text(struct bh_ctx *ctx)
 {
     const char *note = NULL;
-    int code = bh_ctx_cause(ctx, &note);
+    int         code = bh_ctx_cause(ctx, &note);
 
     return note != NULL && note[0] != '\0' ? note : error_text(code);
 }
@@ -498,9 +498,9 @@ tell_ran(void *arg)
 
 TWIN(I26, "context-afterfunc")
 {
-    struct after a = { BH_CHAN(bool, 1), bh_id() };
+    struct after   a = { BH_CHAN(bool, 1), bh_id() };
     struct bh_ctx *c = bh_ctx_cancellable(bh_ctx_background());
-    bool other;
+    bool           other;
 
     BH_DEFER(bh_ctx_end, c);
     struct bh_after *stopped = bh_ctx_after(c, tell_ran, &a);

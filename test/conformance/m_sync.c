@@ -82,9 +82,9 @@ fail_after_cancel(struct bh_ctx *ctx, void *args)
 
 TWIN(M02, "errgroup-first-error-and-cancel")
 {
-    struct channel slow = { BH_CHAN(int, 1) };
+    struct channel  slow = { BH_CHAN(int, 1) };
     struct bh_group g;
-    int saw;
+    int             saw;
 
     bh_group_init(&g, bh_ctx_background());
     bh_group_go(&g, fail_first, NULL);
@@ -101,7 +101,7 @@ TWIN(M03, "errgroup-context-cancelled-after-success-too")
     bh_group_init(&g, bh_ctx_background());
     bh_group_go(&g, succeed, NULL);
     struct bh_ctx *ctx = bh_ctx_ref(g.ctx);
-    int err = bh_group_wait(&g);
+    int            err = bh_group_wait(&g);
     say("Wait: %s ctx: %s", error_text(err), ctx_text(bh_ctx_err(ctx)));
     bh_ctx_unref(ctx);
 }
@@ -121,7 +121,7 @@ TWIN(M04, "errgroup-goexit-counts-as-nil")
     bh_group_init(&g, bh_ctx_background());
     bh_group_go(&g, goexit, NULL);
     struct bh_ctx *ctx = bh_ctx_ref(g.ctx);
-    int err = bh_group_wait(&g);
+    int            err = bh_group_wait(&g);
     say("Wait: %s ctx: %s", error_text(err), ctx_text(bh_ctx_err(ctx)));
     bh_ctx_unref(ctx);
 }
@@ -152,7 +152,7 @@ TWIN(M05, "errgroup-cancel-does-not-kill-siblings")
     bh_group_go(&g, fail_quickly, NULL);
     bh_group_go(&g, outlast_cancel, NULL);
     int64_t start = bh_now();
-    int err = bh_group_wait(&g);
+    int     err = bh_group_wait(&g);
     say("Wait: %s waited for the sibling: %s", error_text(err),
         yes_no(bh_now() - start >= 50 * BH_MILLISECOND));
 }
@@ -167,7 +167,7 @@ hold(struct bh_ctx *ctx, void *args)
 
 TWIN(M07, "errgroup-setlimit-while-active")
 {
-    struct channel held = { BH_CHAN(bool, 0) };
+    struct channel  held = { BH_CHAN(bool, 0) };
     struct bh_group g;
 
     BH_RETURNS_VOID;
@@ -181,7 +181,7 @@ TWIN(M07, "errgroup-setlimit-while-active")
 
 TWIN(M08, "errgroup-trygo-and-limit")
 {
-    struct channel held = { BH_CHAN(bool, 0) };
+    struct channel  held = { BH_CHAN(bool, 0) };
     struct bh_group g, none;
 
     bh_group_init(&g, bh_ctx_background());
