@@ -68,6 +68,17 @@
 
 enum { RT_CACHE_LINE = 64, RT_PAGE = 4096 };
 
+/* rt_fence -- a full memory barrier; ThreadSanitizer has no atomic_thread_fence. */
+static inline void
+rt_fence(void)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("lock; orl $0, (%%rsp)" : : : "memory", "cc");
+#else
+    __asm__ volatile("dmb ish" : : : "memory");
+#endif
+}
+
 /* ---- locks (lock.c) --------------------------------------------------- */
 
 struct rt_lock {
@@ -220,7 +231,7 @@ struct rt_m {
     void            *g0_sp;    /* scheduler context while a goroutine runs */
     struct rt_note   park;     /* idle Ms sleep here */
     struct rt_m     *idle_next; /* sched.idle_m */
-    struct rt_m     *all_next;
+    _Atomic(struct rt_m *) all_next; /* dumps walk the list without the lock */
     struct bh_g     *locked_g; /* bh_lock_thread */
     struct rt_p     *next_p;   /* handed over by whoever wakes us */
     struct bh_g     *next_g;   /* picked by the goroutine that left, for the scheduler to start */
@@ -397,7 +408,15 @@ struct rt_stack {
     _Atomic uint8_t  guarded;   /* all guards are there */
     uint8_t          half_open; /* guards are lifted down to its RT_STACK_HALF_PAGE only */
     uint32_t         valgrind_id;
-    uintptr_t        overflow_pc, overflow_addr; /* signal.c: of an overflow inside libc */
+    union {
+        struct { /* in use: of an overflow inside libc (signal.c) */
+            uintptr_t overflow_pc, overflow_addr;
+        };
+        struct { /* free, first of its batch: the next batch, and how many are in this one */
+            struct rt_stack *batch;
+            uint32_t         batch_count;
+        };
+    };
 };
 
 void             rt_stack_init(size_t default_size);
@@ -407,6 +426,12 @@ size_t           rt_stack_usable(uint8_t size_class); /* bytes a goroutine has a
 struct rt_stack *rt_stack_get(struct rt_p *p, uint8_t size_class); /* NULL: none can be had */
 void             rt_stack_put(struct rt_p *p, struct rt_stack *s);
 void             rt_stack_flush(struct rt_p *p);     /* give P's cache back to the pool */
+/*
+ * rt_stack_scavenge -- give the kernel memory of free stacks that nobody wanted since the last
+ * call, or of any if nothing runs.  A bounded amount.  Returns: whether there is more.
+ * Threads: the monitor.
+ */
+bool rt_stack_scavenge(bool idle);
 /* rt_stack_lift_soft / arm_soft -- remove or reinstall the soft guard.  Async-signal-safe. */
 bool rt_stack_lift_soft(struct rt_stack *s);
 bool rt_stack_lift_half(struct rt_stack *s); /* only the upper half: a second overflow is noticed */
@@ -486,7 +511,7 @@ struct rt_sched {
     _Atomic int32_t   spinning;
     struct bh_g      *runq_head, *runq_tail; /* global queue */
     _Atomic int32_t   runq_count;
-    struct rt_m      *all_m;
+    _Atomic(struct rt_m *) all_m;
     _Atomic int32_t   m_count;
     _Atomic int32_t   m_idle;      /* under lock: Ms parked without work */
     _Atomic int64_t   g_count;     /* alive, system ones excluded */

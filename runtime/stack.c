@@ -20,13 +20,15 @@
  * A free stack is in one of four places, tried in this order:
  *
  *     P's cache    a LIFO list, no lock
- *     hot          the class's shared LIFO list; memory still committed
+ *     hot          the class's shared LIFO list, in batches; memory still committed
  *     fresh        P's own run of slots with guards that nobody has used
  *     cold         slot numbers only; their memory is given to the kernel
  *                  (MADV_FREE), header included, which is why they are numbers
  *
  * and then the next slots of the slab get their guards.  A P spills half its
- * cache to hot, or to cold when hot is above its watermark.
+ * cache to hot as one batch, and takes one back.  The monitor moves from hot to
+ * cold, now and then, what has not been wanted since it last looked (the low-water
+ * mark), but for a small reserve: goroutines never wait for that.
  *
  * Guards.  MADV_GUARD_INSTALL (Linux 6.13) puts them into the page tables
  * without splitting the mapping: a million guarded stacks are a handful of
@@ -86,6 +88,7 @@ enum {
     COLOUR_STEP = RT_CACHE_LINE,
     OVERHEAD = 32 * 1024, /* of a slot beyond its usable size: guards, header, colour, rest */
     MAX_SLABS = 512,
+    SCAVENGE = 1024,      /* stacks made cold in one go: about 1 ms */
     MAX_BATCH = 64,       /* slots per process_madvise; the list is on a goroutine's stack */
 };
 
@@ -100,7 +103,7 @@ enum { CHECKPOINT_SP = 20 };
 
 static const size_t FIRST_SLAB = (size_t)1 << 30;
 static const size_t LAST_SLAB = (size_t)1 << 38;
-static const size_t HOT_BYTES = (size_t)1 << 30; /* watermark of hot, in bytes of address space */
+static const size_t HOT_BYTES = (size_t)64 << 20; /* always left in hot, in bytes of address space */
 
 /* Class 0 is for the many; the others hold a round number of usable bytes. */
 static const size_t strides[RT_STACK_CLASSES] = {
@@ -124,8 +127,9 @@ struct slab {
 
 struct class {
     struct rt_lock   lock;
-    struct rt_stack *hot;
-    _Atomic uint32_t hot_count;
+    struct rt_stack *hot;        /* batches */
+    _Atomic uint32_t hot_count;  /* stacks */
+    uint32_t         hot_low;    /* least hot_count since the monitor looked */
     _Atomic uint32_t cold_count; /* sum over the class's slabs */
     char            *next, *end; /* slots of the newest slab without guards */
     size_t           slab_size;  /* to ask for next time */
@@ -170,12 +174,6 @@ cache_batch(uint8_t c)
     size_t n = ((size_t)2 << 20) / strides[c];
 
     return n < 1 ? 1 : (uint32_t)n;
-}
-
-static uint32_t
-hot_limit(uint8_t c)
-{
-    return (uint32_t)(HOT_BYTES / strides[c]);
 }
 
 /* ---- slabs -------------------------------------------------------------- */
@@ -308,22 +306,20 @@ fall_back_to_mprotect(void)
     atomic_store(&guard_mode, GUARD_MPROTECT);
 }
 
-/* Advise `count` ranges of `size` bytes, `stride` apart.  False: errno says why. */
+/* Advise `count` ranges of equal size.  False: errno says why. */
 static bool
-advise(char *first, size_t stride, uint32_t count, size_t size, int advice)
+advise(const struct iovec *ranges, uint32_t count, int advice)
 {
-    struct iovec v[MAX_BATCH];
+    ssize_t whole = (ssize_t)(count * ranges[0].iov_len);
 
     if (atomic_load_explicit(&guard_mode, memory_order_relaxed) == GUARD_BATCHED && count > 1) {
-        for (uint32_t i = 0; i < count; i++)
-            v[i] = (struct iovec){ first + i * stride, size };
-        if (syscall(SYS_process_madvise, PIDFD_SELF_THREAD_GROUP, v, (size_t)count, advice, 0) ==
-            (long)(count * size))
+        if (syscall(SYS_process_madvise, PIDFD_SELF_THREAD_GROUP, ranges, (size_t)count, advice, 0) ==
+            whole)
             return true;
         atomic_store(&guard_mode, GUARD_MADVISE);
     }
     for (uint32_t i = 0; i < count; i++)
-        if (madvise(first + i * stride, size, advice) != 0)
+        if (madvise(ranges[i].iov_base, ranges[i].iov_len, advice) != 0)
             return false;
     return true;
 }
@@ -332,8 +328,13 @@ advise(char *first, size_t stride, uint32_t count, size_t size, int advice)
 static uint32_t
 guard(char *first, size_t stride, uint32_t count)
 {
-    if (atomic_load(&guard_mode) != GUARD_MPROTECT)
-        return advise(first, stride, count, GUARD_SIZE, MADV_GUARD_INSTALL) ? count : 0;
+    struct iovec ranges[MAX_BATCH];
+
+    if (atomic_load(&guard_mode) != GUARD_MPROTECT) {
+        for (uint32_t i = 0; i < count; i++)
+            ranges[i] = (struct iovec){ first + i * stride, GUARD_SIZE };
+        return advise(ranges, count, MADV_GUARD_INSTALL) ? count : 0;
+    }
     for (uint32_t i = 0; i < count; i++)
         if (atomic_fetch_sub(&mprotect_left, 1) <= 0 ||
             mprotect(first + i * stride, GUARD_SIZE, PROT_NONE) != 0) {
@@ -500,32 +501,26 @@ refill_fresh(struct rt_p *p, uint8_t c)
     return p->fresh[c] != p->fresh_end[c];
 }
 
-/* Move up to a batch from hot to P's cache. */
-static void
-refill_hot(struct rt_p *p, uint8_t c)
+/* Take a batch from hot.  Returns: its first, with its batch_count; or NULL. */
+static struct rt_stack *
+take_hot(struct class *class)
 {
-    struct class *class = &classes[c];
-    uint32_t n = 0, limit = cache_batch(c);
-    struct rt_stack *first, *last = NULL;
+    struct rt_stack *first;
+    uint32_t         left;
 
     if (atomic_load_explicit(&class->hot_count, memory_order_relaxed) == 0)
-        return;
+        return NULL;
     rt_lock(&class->lock);
     first = class->hot;
-    for (struct rt_stack *s = first; s != NULL && n < limit; s = s->next) {
-        last = s;
-        n++;
-    }
-    if (n > 0) {
-        class->hot = last->next;
-        atomic_fetch_sub_explicit(&class->hot_count, n, memory_order_relaxed);
+    if (first != NULL) {
+        class->hot = first->batch;
+        left = atomic_load_explicit(&class->hot_count, memory_order_relaxed) - first->batch_count;
+        atomic_store_explicit(&class->hot_count, left, memory_order_relaxed);
+        if (left < class->hot_low)
+            class->hot_low = left;
     }
     rt_unlock(&class->lock);
-    if (n > 0) {
-        last->next = p->stacks[c];
-        p->stacks[c] = first;
-        p->stack_count[c] += n;
-    }
+    return first;
 }
 
 /* A cold slot of the class, or NULL. */
@@ -557,9 +552,12 @@ rt_stack_get(struct rt_p *p, uint8_t c)
     struct rt_stack *s;
     char *lo;
 
-    if (rt_unlikely(p->stacks[c] == NULL))
-        refill_hot(p, c);
     s = p->stacks[c];
+    if (rt_unlikely(s == NULL)) {
+        s = take_hot(&classes[c]);
+        if (s != NULL)
+            p->stack_count[c] = s->batch_count;
+    }
     if (rt_likely(s != NULL)) {
         p->stacks[c] = s->next;
         p->stack_count[c]--;
@@ -577,53 +575,22 @@ rt_stack_get(struct rt_p *p, uint8_t c)
 
 /* ---- giving back -------------------------------------------------------- */
 
-/* Give the memory of a chain of stacks to the kernel, and keep their numbers. */
-static void
-chill(uint8_t c, struct rt_stack *first)
-{
-    struct class *class = &classes[c];
-    struct slab *slab;
-
-    while (first != NULL) {
-        struct rt_stack *s = first;
-        char *lo = s->lo, *usable = s->soft + RT_PAGE;
-
-        first = s->next;
-        slab = slab_of((uintptr_t)lo);
-        (void)madvise(usable, strides[c] - (size_t)(usable - lo), MADV_FREE);
-        rt_lock(&class->lock);
-        slab->cold[slab->cold_count++] = (uint32_t)((size_t)(lo - slab->base) / strides[c]);
-        atomic_fetch_add_explicit(&class->cold_count, 1, memory_order_relaxed);
-        rt_unlock(&class->lock);
-    }
-}
-
-/* Move n stacks, the most recently cached ones last, from P's cache to the pool. */
+/* Move n stacks, the least recently cached ones, from P's cache to hot. */
 static void
 spill(struct rt_p *p, uint8_t c, uint32_t n)
 {
-    struct class *class = &classes[c];
-    struct rt_stack *first, *last, *keep = p->stacks[c];
-    uint32_t kept = p->stack_count[c] - n;
+    struct class    *class = &classes[c];
+    struct rt_stack **link = &p->stacks[c], *first;
+    uint32_t          kept = p->stack_count[c] - n;
 
-    /* Keep the newest: their memory is in the caches. */
-    for (uint32_t i = 1; i < kept; i++)
-        keep = keep->next;
-    first = kept > 0 ? keep->next : keep;
-    if (kept > 0)
-        keep->next = NULL;
-    else
-        p->stacks[c] = NULL;
+    for (uint32_t i = 0; i < kept; i++)
+        link = &(*link)->next;
+    first = *link;
+    *link = NULL;
     p->stack_count[c] = kept;
-    if (atomic_load_explicit(&class->hot_count, memory_order_relaxed) >= hot_limit(c) &&
-        !RUNNING_ON_VALGRIND) {
-        chill(c, first);
-        return;
-    }
-    for (last = first; last->next != NULL;)
-        last = last->next;
+    first->batch_count = n;
     rt_lock(&class->lock);
-    last->next = class->hot;
+    first->batch = class->hot;
     class->hot = first;
     atomic_fetch_add_explicit(&class->hot_count, n, memory_order_relaxed);
     rt_unlock(&class->lock);
@@ -650,4 +617,68 @@ rt_stack_flush(struct rt_p *p)
     for (uint8_t c = 0; c < RT_STACK_CLASSES; c++)
         if (p->stack_count[c] > 0)
             spill(p, c, p->stack_count[c]);
+}
+
+/* ---- the monitor's part ---------------------------------------------------- */
+
+/* Give the memory of a batch of stacks to the kernel, and keep their numbers. */
+static void
+chill(uint8_t c, struct rt_stack *first)
+{
+    struct class *class = &classes[c];
+    struct iovec  ranges[MAX_BATCH];
+    uint32_t      n = 0;
+
+    do {
+        ranges[n++] = (struct iovec){ first->lo + GUARD_SIZE, strides[c] - GUARD_SIZE };
+        first = first->next;
+    } while (first != NULL && n < MAX_BATCH);
+    (void)advise(ranges, n, MADV_FREE);
+    for (uint32_t i = 0; i < n; i++) {
+        struct slab *slab = slab_of((uintptr_t)ranges[i].iov_base);
+        size_t       slot = (size_t)((char *)ranges[i].iov_base - slab->base) / strides[c];
+
+        rt_lock(&class->lock);
+        slab->cold[slab->cold_count++] = (uint32_t)slot;
+        atomic_fetch_add_explicit(&class->cold_count, 1, memory_order_relaxed);
+        rt_unlock(&class->lock);
+    }
+}
+
+static bool
+scavenge(uint8_t c, bool idle)
+{
+    struct class *class = &classes[c];
+    uint32_t      unwanted, reserve = (uint32_t)(HOT_BYTES / strides[c]), done = 0;
+
+    rt_lock(&class->lock);
+    unwanted = idle ? atomic_load_explicit(&class->hot_count, memory_order_relaxed) : class->hot_low;
+    rt_unlock(&class->lock);
+    while (unwanted > reserve && done < SCAVENGE) {
+        struct rt_stack *first = take_hot(class);
+        uint32_t         n;
+
+        if (first == NULL)
+            break;
+        n = first->batch_count;
+        chill(c, first);
+        done += n;
+        unwanted = unwanted > n ? unwanted - n : 0;
+    }
+    rt_lock(&class->lock);
+    class->hot_low = atomic_load_explicit(&class->hot_count, memory_order_relaxed);
+    rt_unlock(&class->lock);
+    return unwanted > reserve;
+}
+
+bool
+rt_stack_scavenge(bool idle)
+{
+    bool more = false;
+
+    if (RUNNING_ON_VALGRIND)
+        return false; /* a cold stack would be registered again */
+    for (uint8_t c = 0; c < RT_STACK_CLASSES; c++)
+        more |= scavenge(c, idle);
+    return more;
 }

@@ -10,7 +10,8 @@
  *   - asks a goroutine that has kept its P for 10 ms through runtime calls
  *     (two that wake each other, say) to yield;
  *   - polls descriptors if no M has for 10 ms;
- *   - starts a P for work that waits while another idles.
+ *   - starts a P for work that waits while another idles;
+ *   - gives the memory of idle stacks back to the kernel, a little at a time.
  *
  * When all Ps have been idle for a while it sleeps until one is taken.
  *
@@ -27,6 +28,7 @@ enum {
     PERIOD_NS = 2500 * 1000,       /* between looks */
     SLICE_NS = 10 * 1000 * 1000,   /* a goroutine's time before others get the P */
     POLL_NS = 10 * 1000 * 1000,    /* longest time without a look at descriptors */
+    SCAVENGE_LOOKS = 100,          /* looks between two rounds of giving memory back */
     IDLE_LOOKS = 20,               /* looks at an idle process before sleeping */
 };
 
@@ -112,6 +114,8 @@ rest(void)
 {
     rt_note_clear(&rt_sched.sysmon_note);
     atomic_store(&rt_sched.sysmon_waiting, true);
+    while (atomic_load(&rt_sched.idle_p_count) == rt_sched.proc_count && rt_stack_scavenge(true))
+        continue;
     if (atomic_load(&rt_sched.idle_p_count) == rt_sched.proc_count)
         rt_note_sleep(&rt_sched.sysmon_note);
     atomic_store(&rt_sched.sysmon_waiting, false);
@@ -127,7 +131,7 @@ rt_sysmon_wake(void)
 static void *
 monitor(void *arg)
 {
-    int idle = 0;
+    int idle = 0, looks = 0;
 
     (void)arg;
     for (;;) {
@@ -149,6 +153,8 @@ monitor(void *arg)
         retake_all(now);
         wake_if_work_waits();
         poll_if_stale(now);
+        if (++looks % SCAVENGE_LOOKS == 0)
+            rt_stack_scavenge(false);
     }
     return NULL;
 }
