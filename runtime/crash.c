@@ -595,6 +595,9 @@ rt_crash_fault(const struct rt_fault *fault, void *ucontext, const char *text)
 noreturn void
 bh_exit(int status)
 {
+    /* A crash that has begun is how the process ends: its text must not be cut. */
+    while (atomic_load(&crash.failing) != 0 && !rt_report_mine())
+        pause();
     flush_if_free(stdout);
     flush_if_free(stderr);
     _exit(status);
