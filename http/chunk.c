@@ -3,15 +3,16 @@
  *
  *     SIZE --digits--> AFTER_SIZE ---CR--> SIZE_LF --LF--> DATA -> DATA_CR -> DATA_LF -+
  *                        |  ';'                  |                                    |
- *                        +-> EXTENSION ---CR-----+ size 0: TRAILER <------ next SIZE --+
+ *                        +-> EXT_* --------CR----+ size 0: TRAILER <------ next SIZE --+
  *
  *     TRAILER --CR--> END_LF --LF--> DONE
  *        +--name--> TRAILER_NAME --':'--> TRAILER_VALUE --CR--> TRAILER_LF --> TRAILER
  *
  * A size is 1 to 16 hexadecimal digits, at once followed by CR LF or ';'.  No
  * bare CR or LF, no control byte, no white space around a size: each of these is read
- * differently by some server, which is how requests are smuggled.  Extensions and
- * trailers are checked, counted against a limit, and dropped.
+ * differently by some server, which is how requests are smuggled.  Extensions
+ * (name, name=token, name="text") and trailers are checked, counted against a limit,
+ * and dropped; trailers that would frame a message are refused.
  * See: RFC 9112 section 7.1.
  */
 
@@ -22,7 +23,10 @@
 enum {
     SIZE,
     AFTER_SIZE,
-    EXTENSION,
+    EXT_NAME,  /* behind ';' or in a name */
+    EXT_VALUE, /* behind '=' or in a token */
+    EXT_TEXT,  /* inside quotes */
+    EXT_END,   /* behind them */
     SIZE_LF,
     DATA,
     DATA_CR,
@@ -70,17 +74,71 @@ in_size(struct ht_chunked *d, char c)
         return bad(d, "bad chunk size");
     if (c == '\r')
         return SIZE_LF;
-    return c == ';' ? EXTENSION : bad(d, "bad chunk size");
+    d->first = true;
+    return c == ';' ? EXT_NAME : bad(d, "bad chunk size");
+}
+
+/* What may follow a name, a token or a quoted text that is not empty. */
+static uint8_t
+after_extension(struct ht_chunked *d, char c)
+{
+    if (c == '\r')
+        return SIZE_LF;
+    return c == ';' ? EXT_NAME : bad(d, "bad chunk extension");
 }
 
 static uint8_t
 in_extension(struct ht_chunked *d, char c)
 {
+    bool first = d->first;
+
     if (++d->extensions > HT_CHUNK_EXTENSIONS)
         return bad(d, "chunk extensions too long");
-    if (c == '\r')
-        return SIZE_LF;
-    return ht_is_value(&c, 1) ? EXTENSION : bad(d, "bad chunk extension");
+    d->first = c == ';' || c == '=';
+    switch (d->state) {
+    case EXT_NAME:
+        if (ht_is_token(&c, 1))
+            return EXT_NAME;
+        if (first)
+            return bad(d, "bad chunk extension");
+        return c == '=' ? EXT_VALUE : after_extension(d, c);
+    case EXT_VALUE:
+        if (first && c == '"')
+            return EXT_TEXT;
+        if (ht_is_token(&c, 1))
+            return EXT_VALUE;
+        return first ? bad(d, "bad chunk extension") : after_extension(d, c);
+    case EXT_TEXT:
+        if (c == '"')
+            return EXT_END;
+        if (c < ' ' || c > '~' || c == '\\' || c == ',') /* escapes; llhttp takes no comma */
+            return bad(d, "bad chunk extension");
+        return EXT_TEXT;
+    default:
+        return after_extension(d, c);
+    }
+}
+
+/* Fields that say where a message or the connection ends have no business behind it. */
+static bool
+frames(const struct ht_chunked *d)
+{
+    const struct ht_field f = { .name = (char *)(uintptr_t)d->name, .name_length = d->name_length };
+
+    return ht_name_is(&f, "content-length", 14) || ht_name_is(&f, "transfer-encoding", 17) ||
+           ht_name_is(&f, "connection", 10);
+}
+
+static uint8_t
+in_trailer_name(struct ht_chunked *d, char c)
+{
+    if (c == ':' && d->state == TRAILER_NAME)
+        return frames(d) ? bad(d, "framing field in the trailers") : TRAILER_VALUE;
+    if (!ht_is_token(&c, 1))
+        return bad(d, "bad trailer name");
+    if (d->name_length < sizeof d->name)
+        d->name[d->name_length++] = c;
+    return TRAILER_NAME;
 }
 
 static uint8_t
@@ -90,13 +148,10 @@ in_trailer(struct ht_chunked *d, char c)
         return bad(d, "trailers too long");
     switch (d->state) {
     case TRAILER:
-        if (c == '\r')
-            return END_LF;
-        return ht_is_token(&c, 1) ? TRAILER_NAME : bad(d, "bad trailer name");
+        d->name_length = 0;
+        return c == '\r' ? END_LF : in_trailer_name(d, c);
     case TRAILER_NAME:
-        if (c == ':')
-            return TRAILER_VALUE;
-        return ht_is_token(&c, 1) ? TRAILER_NAME : bad(d, "bad trailer name");
+        return in_trailer_name(d, c);
     default:
         if (c == '\r')
             return TRAILER_LF;
@@ -118,7 +173,10 @@ step(struct ht_chunked *d, char c)
     case SIZE:
     case AFTER_SIZE:
         return in_size(d, c);
-    case EXTENSION:
+    case EXT_NAME:
+    case EXT_VALUE:
+    case EXT_TEXT:
+    case EXT_END:
         return in_extension(d, c);
     case SIZE_LF:
         return line_feed(d, c, d->left > 0 ? DATA : TRAILER);

@@ -143,7 +143,9 @@ ht_head_find(struct ht_finder *f, const char *data, size_t size, const struct ht
         f->line = at + 1;
     }
     f->seen = size;
-    if (f->lines == 0 && size - f->line > l->line)
+    /* A CR may be the first half of the line's end. */
+    if (f->lines == 0 && size > f->line &&
+        size - f->line > l->line + (data[size - 1] == '\r'))
         return refuse_find(f, 414, "request line too long");
     if (size - f->start > l->head)
         return refuse_find(f, 431, "head too large");

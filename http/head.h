@@ -113,6 +113,9 @@ struct ht_chunked {
     uint32_t trailers;   /* bytes of them so far */
     uint8_t  state;
     uint8_t  digits;
+    bool     first; /* in an extension: nothing of this part yet */
+    uint8_t  name_length; /* of the trailer, at most sizeof name */
+    char     name[18];
     const char *reason; /* of HT_CHUNK_BAD: static text */
 };
 enum ht_chunk_step ht_chunk_next(struct ht_chunked *d, const char *data, size_t size, size_t *used);

@@ -262,6 +262,9 @@ TEST_PLAIN(head, limits_the_request_line_before_it_is_complete)
 
     memset(text, 'a', sizeof text);
     EXPECT_EQ(ht_head_find(&f, text, 256, &limits), 0);
+    text[256] = '\r';
+    EXPECT_EQ(ht_head_find(&f, text, 257, &limits), 0);
+    text[256] = 'a';
     EXPECT_EQ(ht_head_find(&f, text, 257, &limits), -414);
 }
 

@@ -39,4 +39,5 @@ $(fuzz.out): $(fuzz.src) $(wildcard http/*.h)
 fuzz-http: $(fuzz.out)
 	@mkdir -p $O/fuzz/corpus; $(fuzz.out) -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5 \
 	    -print_final_stats=1 -artifact_prefix=$O/fuzz/ $O/fuzz/corpus fuzz/http-corpus
-.PHONY: fuzz-http
+fuzz: fuzz-http
+.PHONY: fuzz fuzz-http
