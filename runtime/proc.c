@@ -37,6 +37,7 @@
 #if defined(RT_ASAN)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+#include <sanitizer/lsan_interface.h>
 #endif
 #if defined(RT_TSAN)
 #include <sanitizer/tsan_interface.h>
@@ -102,6 +103,9 @@ pool_grow(void)
 
     if (slab == MAP_FAILED)
         return false;
+#if defined(RT_ASAN)
+    __lsan_register_root_region(slab, SLAB_SIZE); /* what only a descriptor points at is not lost */
+#endif
     slab->count = (SLAB_SIZE - sizeof *slab) / sizeof slab->g[0];
     slab->next = atomic_load_explicit(&rt_g_slabs, memory_order_relaxed);
     atomic_store_explicit(&rt_g_slabs, slab, memory_order_release);
@@ -243,7 +247,7 @@ wake_for_queue(void)
 {
     /* Pairs with a spinning M that gives up, then looks at the queues again. */
     if (rt_sched.proc_count > 1)
-        atomic_thread_fence(memory_order_seq_cst);
+        rt_fence();
     if (atomic_load_explicit(&rt_sched.idle_p_count, memory_order_relaxed) != 0 &&
         atomic_load_explicit(&rt_sched.spinning, memory_order_relaxed) == 0)
         rt_wake_p();
@@ -754,6 +758,7 @@ bh_yield(void)
 
 /* ---- ending ----------------------------------------------------------------- */
 
+#if !defined(RT_ASAN) && !defined(RT_TSAN)
 /* Reuse the dying goroutine's stack for `next`, which has none yet and wants the same size. */
 static noreturn void
 restart(struct rt_m *m, struct bh_g *dying, struct bh_g *next)
@@ -766,6 +771,7 @@ restart(struct rt_m *m, struct bh_g *dying, struct bh_g *next)
     set_running(m, next);
     rt_start(s->top, enter_goroutine);
 }
+#endif
 
 static noreturn void
 end_goroutine(void)

@@ -1052,15 +1052,15 @@ rt_start_locked(struct rt_m *m, struct bh_g *g)
 noreturn void
 rt_m_exit(struct rt_m *m)
 {
-    struct rt_p  *p = m->p;
-    struct rt_m **at;
+    struct rt_p            *p = m->p;
+    _Atomic(struct rt_m *) *at;
 
     rt_lock(&rt_sched.lock);
     m->p = NULL;
     p->m = NULL;
-    for (at = &rt_sched.all_m; *at != m; at = &(*at)->all_next)
-        ;
-    *at = m->all_next;
+    for (at = &rt_sched.all_m; *at != m;)
+        at = &(*at)->all_next;
+    atomic_store(at, m->all_next);
     rt_unlock(&rt_sched.lock);
     rt_handoff_p(p);
     rt_signal_thread_fini(m);

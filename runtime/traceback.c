@@ -158,7 +158,7 @@ copy_memory(void *to, uintptr_t from, size_t size)
 }
 
 /* collect_parked -- Returns: false if it runs by now. */
-static bool
+RT_PEEK static bool
 collect_parked(struct bh_g *g, uint64_t id)
 {
     static _Alignas(16) unsigned char copy[COPY_SIZE];
@@ -187,14 +187,14 @@ collect_parked(struct bh_g *g, uint64_t id)
     return true;
 }
 
-static bool
+RT_PEEK static bool
 on_stack_of(const struct bh_g *g, uintptr_t sp)
 {
     return g->stack != NULL && sp >= (uintptr_t)g->stack->lo && sp < (uintptr_t)g->stack->top;
 }
 
 /* collect_stopped -- of a goroutine whose stack the stopped thread m is on. */
-static bool
+RT_PEEK static bool
 collect_stopped(const struct bh_g *g, struct rt_m *m)
 {
     struct rt_regs regs;
@@ -207,7 +207,7 @@ collect_stopped(const struct bh_g *g, struct rt_m *m)
 }
 
 /* collect_running -- of a goroutine on another thread. */
-static bool
+RT_PEEK static bool
 collect_running(struct bh_g *g)
 {
     struct rt_m *m = g->m;
@@ -225,7 +225,7 @@ collect_running(struct bh_g *g)
  * it was: in the middle of a switch, too, where state, m->g and the stack that is in use
  * need not agree.  The stack decides; one that no thread is on is as it was parked.
  */
-static bool
+RT_PEEK static bool
 collect_frozen(struct bh_g *g)
 {
     for (struct rt_m *m = rt_sched.all_m; m != NULL; m = m->all_next)
@@ -392,7 +392,7 @@ rt_trace_raw(void)
 
 /* ---- printing goroutines -------------------------------------------------- */
 
-static void
+RT_PEEK static void
 put_state(const struct bh_g *g, uint32_t state)
 {
     enum rt_why why = (enum rt_why)g->why;
@@ -415,7 +415,7 @@ put_state(const struct bh_g *g, uint32_t state)
     }
 }
 
-static void
+RT_PEEK static void
 put_header(struct bh_g *g, uint64_t id, uint32_t state)
 {
     const char *name = rt_cold_name(g);
@@ -438,7 +438,7 @@ put_header(struct bh_g *g, uint64_t id, uint32_t state)
     rt_put("]:\n");
 }
 
-static void
+RT_PEEK static void
 put_creator(const struct bh_g *g)
 {
     uintptr_t pc = (uintptr_t)g->created_pc;
@@ -465,7 +465,7 @@ put_creator(const struct bh_g *g)
 }
 
 /* trace_other -- a goroutine that is not the caller's. */
-static void
+RT_PEEK static void
 trace_other(struct bh_g *g, enum rt_level level)
 {
     uint64_t id = atomic_load(&g->id);
@@ -519,7 +519,7 @@ struct others {
     bool          first; /* nothing printed before: no empty line */
 };
 
-static bool
+RT_PEEK static bool
 trace_one(struct bh_g *g, void *arg)
 {
     struct others *o = arg;
@@ -581,7 +581,7 @@ bh_dump(int fd)
     rt_report_end();
 }
 
-static bool
+RT_PEEK static bool
 count_one(struct bh_g *g, void *arg)
 {
     uint32_t state = atomic_load(&g->state);
@@ -592,7 +592,7 @@ count_one(struct bh_g *g, void *arg)
     return true;
 }
 
-static bool
+RT_PEEK static bool
 find_main(struct bh_g *g, void *arg)
 {
     if ((g->flags & RT_G_MAIN) != 0)
