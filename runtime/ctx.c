@@ -134,12 +134,19 @@ err_of(const struct canceller *c)
     return atomic_load_explicit(&c->err, memory_order_acquire);
 }
 
+/* set_next -- atomic because is_linked looks without the lock. */
+static void
+set_next(struct rt_ctx_entry *e, struct rt_ctx_entry *next, int order)
+{
+    __atomic_store_n(&e->next, next, order);
+}
+
 static void
 link_entry(struct canceller *c, struct rt_ctx_entry *e)
 {
-    e->next = &c->list;
+    set_next(e, &c->list, __ATOMIC_RELAXED);
     e->prev = c->list.prev;
-    e->prev->next = e;
+    set_next(e->prev, e, __ATOMIC_RELAXED);
     c->list.prev = e;
 }
 
@@ -150,8 +157,8 @@ unlink_entry(struct rt_ctx_entry *e)
     struct rt_ctx_entry *next = e->next;
 
     next->prev = e->prev;
-    e->prev->next = next;
-    __atomic_store_n(&e->next, NULL, __ATOMIC_RELEASE);
+    set_next(e->prev, next, __ATOMIC_RELAXED);
+    set_next(e, NULL, __ATOMIC_RELEASE);
 }
 
 static bool
