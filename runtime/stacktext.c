@@ -28,19 +28,48 @@ in_sigpanic(uintptr_t pc)
     return pc > start && pc - start < SIGPANIC_SIZE;
 }
 
-int
+/* Bring element `first` to the front, keeping the order. */
+static void
+rotate(uintptr_t *a, int n, int first)
+{
+    for (; first > 0; first--) {
+        uintptr_t head = a[0];
+
+        memmove(a, a + 1, (size_t)(n - 1) * sizeof *a);
+        a[n - 1] = head;
+    }
+}
+
+__attribute__((no_sanitize("address"), no_sanitize("thread"))) int
 bh_stack(uintptr_t *pcs, int max)
 {
     struct bh_g *g = rt_g();
-    uintptr_t    fp = (uintptr_t)__builtin_frame_address(0);
-    int          count;
+    uintptr_t    fp = (uintptr_t)__builtin_frame_address(0), hi;
+    int          inner = max / 2, count = 0;
+    bool         fault = false;
 
-    if (g == NULL || g->stack == NULL)
+    if (g == NULL || g->stack == NULL || max < 4)
         return 0;
-    count = rt_backtrace(0, fp, fp, (uintptr_t)g->stack->top, pcs, max);
-    for (int i = 1; i < count; i++)
-        if (in_sigpanic(pcs[i - 1]))
-            pcs[i]++;
+    /* Beyond max: the outer half becomes a ring, behind a 0 that marks the gap. */
+    hi = (uintptr_t)g->stack->top;
+    while (fp < hi && hi - fp >= 2 * sizeof fp && fp % sizeof fp == 0) {
+        const uintptr_t *frame = (const uintptr_t *)fp;
+
+        if (frame[1] == 0)
+            break;
+        pcs[count < max ? count : inner + 1 + (count - max) % (max - inner - 1)] =
+            frame[1] + (fault ? 1 : 0);
+        count++;
+        fault = in_sigpanic(frame[1]);
+        if (frame[0] <= fp)
+            break;
+        fp = frame[0];
+    }
+    if (count > max) {
+        pcs[inner] = 0;
+        rotate(pcs + inner + 1, max - inner - 1, (count - max) % (max - inner - 1));
+        count = max;
+    }
     return count;
 }
 
@@ -95,13 +124,25 @@ size_t
 bh_stack_text(const uintptr_t *pcs, int count, char *text, size_t size)
 {
     struct writer w = { text, size, 0 };
+    char          line[64];
 
     if (size == 0)
         return 0;
     text[0] = '\0';
     rt_report_begin(-1, -1);
-    for (int i = 0; i < count; i++)
+    for (int i = 0, same; i < count; i += same) {
+        for (same = 1; i + same < count && pcs[i + same] == pcs[i]; same++)
+            continue;
+        if (pcs[i] == 0) {
+            put(&w, "...frames elided...\n");
+            continue;
+        }
         put_address(&w, pcs[i]);
+        if (same > 1) {
+            (void)snprintf(line, sizeof line, "\t... and %d more times\n", same - 1);
+            put(&w, line);
+        }
+    }
     rt_report_end();
     return w.used;
 }

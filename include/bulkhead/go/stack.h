@@ -13,7 +13,8 @@
 /*
  * bh_stack -- the calls this goroutine is in, innermost first, beginning with the
  * caller of bh_stack.  Cheap: follows frame pointers, allocates nothing.
- * Returns: how many addresses were written, at most max; 0 off goroutines.
+ * Of a stack deeper than max it keeps both ends, with a 0 between them.
+ * Returns: how many were written, at most max; 0 off goroutines, or if max < 4.
  */
 int bh_stack(uintptr_t *pcs, int max);
 
