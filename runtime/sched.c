@@ -509,7 +509,6 @@ thread_main(void *arg)
 #if defined(RT_TSAN)
     m->fiber = __tsan_get_current_fiber();
 #endif
-    atomic_store(&m->in_rt, 1);
     rt_signal_thread_init(m);
     schedule(m);
     return NULL;
@@ -522,6 +521,7 @@ new_m(struct rt_p *p, bool spinning)
     struct rt_m *m = rt_calloc(1, sizeof *m);
 
     m->random = rt_ticks() | 1;
+    atomic_store(&m->in_rt, 1); /* from birth: the monitor must not take its P before it starts */
     m->spinning = spinning;
     rt_lock(&rt_sched.lock);
     m->id = atomic_fetch_add(&rt_sched.m_count, 1);
@@ -866,8 +866,8 @@ rt_find_runnable(struct rt_m *m)
 noreturn void
 rt_main_done(void)
 {
+    rt_enter("main"); /* first: it may wait for a P, and from now on nobody gives one */
     atomic_store(&rt_sched.main_done, true);
-    rt_enter("main");
     rt_note_wake(&rt_sched.main_note);
     rt_park(NULL, NULL, RT_WHY_NONE);
     __builtin_unreachable();
