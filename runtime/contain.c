@@ -6,8 +6,8 @@
  * them, so it is made by a deferred call of the frame that will recover: the
  * last to run before control lands, on top of the intact stack.
  *
- * Reports are made one at a time, under a mutex that may be waited for: the
- * goroutine is in no hurry, and half a report inside another is worth nothing.
+ * The text is taken first: a kind's functions are application code, and may not
+ * run while the report has the descriptor.
  */
 
 #include "contain.h"
@@ -17,11 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <bulkhead/go/sync.h>
-
-#include "cold.h"
-
-enum { DESCRIPTION_SIZE = BH_PANIC_TEXT + 256 };
+#include "report.h"
 
 /* ---- texts --------------------------------------------------------------- */
 
@@ -29,7 +25,8 @@ void
 rt_panic_say(const struct bh_panic *p, char *text, size_t size)
 {
     BH_RECOVER(inner) { /* a kind's function is application code */
-        (void)snprintf(text, size, "(printing the panic value panicked, too: %s)", inner->text);
+        (void)snprintf(text, size, "(its text panicked: %s)",
+                       inner->text[0] != 0 ? inner->text : inner->kind->name);
         return;
     }
     (void)snprintf(text, size, "%s", bh_panic_text(p));
@@ -51,41 +48,28 @@ rt_panic_describe(const struct bh_panic *p, char *text, size_t size)
 
 /* ---- the report ------------------------------------------------------------ */
 
-static struct bh_mutex report_lock;
-
-static void
-write_all(int fd, const char *text, size_t size)
-{
-    while (size > 0) {
-        ssize_t n = write(fd, text, size);
-        if (n <= 0)
-            return; /* nowhere to complain to */
-        text += n;
-        size -= (size_t)n;
-    }
-}
-
 static void
 write_report(const struct bh_panic *p, const char *by)
 {
-    char         text[DESCRIPTION_SIZE], labels[256];
-    struct bh_g *g = rt_g();
+    char           text[BH_PANIC_TEXT];
+    struct rt_regs regs;
 
-    rt_panic_say(p, text, BH_PANIC_TEXT);
-    size_t length = strlen(text);
-    length += (size_t)snprintf(text + length, sizeof text - length, " [contained by %s]\n", by);
-    bh_mutex_lock(&report_lock);
-    BH_DEFER(bh_mutex_unlock, &report_lock);
-    write_all(STDERR_FILENO, "panic: ", 7);
-    write_all(STDERR_FILENO, text, length);
-    if (rt_cold_labels(g, labels, sizeof labels - 1) != 0) {
-        strcat(labels, "\n");
-        write_all(STDERR_FILENO, "labels: ", 8);
-        write_all(STDERR_FILENO, labels, strlen(labels));
+    rt_panic_say(p, text, sizeof text);
+    rt_regs_caller(&regs);
+    rt_report_begin(STDERR_FILENO, -1);
+    rt_put("panic: ");
+    rt_put_indented(text);
+    rt_put(" [contained by ");
+    rt_put(by);
+    rt_put("]\n");
+    if (p->signal != 0)
+        rt_put_signal_line(p->signal, p->code, p->fault_addr, p->pc);
+    if (rt_traceback_level() != RT_LEVEL_NONE) {
+        rt_put("\n");
+        rt_trace(&(struct rt_origin){ rt_g(), &regs, false }, rt_traceback_level());
+        rt_put("\n");
     }
-    write_all(STDERR_FILENO, "\n", 1);
-    rt_print_goroutine(STDERR_FILENO, g, true);
-    write_all(STDERR_FILENO, "\n", 1);
+    rt_report_end();
 }
 
 void

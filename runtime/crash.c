@@ -37,7 +37,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
+#include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -113,8 +113,8 @@ signal_name(int signal)
     }
 }
 
-static void
-put_signal_line(int signal, int code, uintptr_t address, uintptr_t pc)
+void
+rt_put_signal_line(int signal, int code, uintptr_t address, uintptr_t pc)
 {
     rt_put("[signal ");
     rt_put(signal_name(signal));
@@ -135,7 +135,7 @@ fail_again(int depth, const struct rt_fault *fault)
         _exit(STATUS_THIRD);
     rt_put("\npanic during panic\n");
     if (fault != NULL)
-        put_signal_line(fault->signal, fault->code, fault->addr, fault->pc);
+        rt_put_signal_line(fault->signal, fault->code, fault->addr, fault->pc);
     rt_trace_raw();
     rt_put_flush();
     _exit(STATUS_AGAIN);
@@ -204,7 +204,7 @@ end(bool sound)
         atomic_store(&crash.depth, 0); /* another goroutine crashed meanwhile: let it print */
         rt_report_end();
         rt_thread_block_signals(NULL);
-        sleep(HANDOVER_SECONDS);
+        nanosleep(&(struct timespec){ .tv_sec = HANDOVER_SECONDS }, NULL);
     }
     _exit(STATUS_CRASH);
 }
@@ -263,12 +263,14 @@ static void
 take_text(struct bh_panic *p)
 {
     const char *text = bh_panic_text(p);
+    size_t      size;
 
     if (text == NULL)
         text = "<nil>";
     /* It may lie in a buffer that the next call of the same function reuses. */
-    if (text != p->buffer_ && p->value != p->buffer_ && strlen(text) < sizeof p->buffer_)
-        text = strcpy(p->buffer_, text);
+    size = strlen(text) + 1;
+    if (text != p->buffer_ && p->value != p->buffer_ && size <= sizeof p->buffer_)
+        text = memcpy(p->buffer_, text, size);
     p->text = text;
 }
 
@@ -285,7 +287,7 @@ panicked_while_printing(const struct bh_panic *p)
     rt_put_indented(p->kind == &bh_kind_string ? p->value : p->kind->name);
     rt_put("\n");
     if (p->signal != 0)
-        put_signal_line(p->signal, p->code, p->fault_addr, p->pc);
+        rt_put_signal_line(p->signal, p->code, p->fault_addr, p->pc);
     end_message();
     put_traces(&site);
     end(true);
@@ -380,7 +382,7 @@ put_chain_signal(const struct rt_panic *p)
 {
     for (; p != NULL; p = p->link)
         if (!p->goexit && (p->pub.signal == SIGSEGV || p->pub.signal == SIGBUS)) {
-            put_signal_line(p->pub.signal, p->pub.code, p->pub.fault_addr, p->pub.pc);
+            rt_put_signal_line(p->pub.signal, p->pub.code, p->pub.fault_addr, p->pub.pc);
             return;
         }
 }
@@ -572,7 +574,7 @@ rt_crash_fault(const struct rt_fault *fault, void *ucontext, const char *text)
         rt_put("fatal error: ");
         rt_put(text);
         rt_put("\n");
-        put_signal_line(fault->signal, fault->code, fault->addr, fault->pc);
+        rt_put_signal_line(fault->signal, fault->code, fault->addr, fault->pc);
     }
     end_message();
     if (fault->signal == SIGQUIT && rt_m() == NULL && level < RT_LEVEL_SYSTEM && level > RT_LEVEL_NONE)

@@ -10,6 +10,12 @@
 #include "symbol.h"
 
 /*
+ * RT_PEEK -- reads what belongs to other threads and may change at any time: a
+ * race that is meant, and bounded by checks.
+ */
+#define RT_PEEK __attribute__((no_sanitize("thread")))
+
+/*
  * rt_report_begin, end -- the right to write a report, one thread at a time.
  * Everything goes to fd, and to copy_fd unless it is -1.  In between the
  * thread takes no signal but faults.  Async-signal-safe.
@@ -27,8 +33,10 @@ void rt_put_number(uint64_t n);
 void rt_put_hex(uintptr_t n);        /* 0x1f */
 void rt_put_indented(const char *text); /* each line break is followed by a tab */
 void rt_put_flush(void);
+/* rt_put_signal_line -- "[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x...]"; crash.c. */
+void rt_put_signal_line(int signal, int code, uintptr_t address, uintptr_t pc);
 
-/* rt_report_head -- what was put since begin, at most RT_HEAD_SIZE bytes; rt_report_head_end stops collecting. */
+/* rt_report_head -- what was put from begin to rt_report_head_end, at most RT_HEAD_SIZE bytes. */
 enum { RT_HEAD_SIZE = 2048 };
 const char *rt_report_head(int *length);
 void        rt_report_head_end(void);
