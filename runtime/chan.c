@@ -17,7 +17,8 @@
  * select.c, taken in the order of their addresses.  count, closed and the lists'
  * heads are also read without it, to see that an operation would have to wait.
  *
- * Invariants, checked by rt_chan_check in test builds (BH_EXPENSIVE):
+ * Invariants, checked by rt_chan_check in sanitizer builds and with
+ * BH_EXPENSIVE:
  *
  *   I1  a sender and a receiver never wait at the same time, unless both are
  *       cases of one select; stale waiters (waiter.h) do not count

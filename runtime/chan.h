@@ -32,8 +32,8 @@ noreturn void rt_chan_misuse(struct bh_chan *c, const char *what, size_t size) _
 
 void rt_chan_check(struct bh_chan *c);
 
-/* RT_EXPENSIVE -- in test builds, check the invariants of a channel about to be unlocked. */
-#if defined(BH_EXPENSIVE)
+/* In test builds, check the invariants of a channel about to be unlocked. */
+#if defined(BH_EXPENSIVE) || defined(RT_ASAN) || defined(RT_TSAN)
 #define rt_chan_expensive(c) rt_chan_check(c)
 #else
 #define rt_chan_expensive(c) ((void)0)

@@ -15,6 +15,14 @@ settle(void)
         bh_yield();
 }
 
+/* Wait until every goroutine the test started is gone, and with it what it uses of our stack. */
+static void
+join_all(void)
+{
+    while (bh_goroutine_count() > 1)
+        bh_yield();
+}
+
 TEST(rwmutex, readers_share_and_exclude_writers)
 {
     struct bh_rwmutex m = { 0 };
@@ -152,6 +160,7 @@ TEST_SIM(rwmutex, waiting_writer_stops_new_readers)
     bh_rwmutex_runlock(&m);
     EXPECT_EQ(next(log), 'w');
     EXPECT_EQ(next(log), 'r');
+    join_all();
 }
 
 TEST_SIM(rwmutex, waiting_readers_go_before_the_next_writer)
@@ -170,6 +179,7 @@ TEST_SIM(rwmutex, waiting_readers_go_before_the_next_writer)
     EXPECT_EQ(next(log), 'r');
     EXPECT_EQ(next(log), 'r');
     EXPECT_EQ(next(log), 'w');
+    join_all();
 }
 
 TEST_SIM(rwmutex, starving_writers_get_it_in_the_order_they_came)
@@ -187,6 +197,7 @@ TEST_SIM(rwmutex, starving_writers_get_it_in_the_order_they_came)
     bh_rwmutex_unlock(&m);
     for (char name = 'a'; name < 'g'; name++)
         EXPECT_EQ(next(log), name);
+    join_all();
 }
 
 /* ---- life ------------------------------------------------------------------------------ */
@@ -232,8 +243,7 @@ TEST(rwmutex, the_last_holder_may_free_it)
             settle();
         bh_rwmutex_runlock(&s->lock);
         drop(&s);
-        while (bh_goroutine_count() > 1)
-            bh_yield();
+        join_all();
     }
 }
 

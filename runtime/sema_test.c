@@ -15,6 +15,14 @@ settle(void)
         bh_yield();
 }
 
+/* Wait until every goroutine the test started is gone, and with it what it uses of our stack. */
+static void
+join_all(void)
+{
+    while (bh_goroutine_count() > 1)
+        bh_yield();
+}
+
 /* ---- conditions --------------------------------------------------------------------- */
 
 struct box { /* a bounded buffer of one, the classic use */
@@ -137,6 +145,7 @@ TEST(cond, signal_wakes_one_and_the_longest_waiting_first)
     }
     bh_cond_signal(&l.cond); /* nobody there: forgotten */
     bh_cond_broadcast(&l.cond);
+    join_all();
 }
 
 TEST(cond, broadcast_wakes_all_who_wait_and_no_later_one)
@@ -155,6 +164,7 @@ TEST(cond, broadcast_wakes_all_who_wait_and_no_later_one)
     bh_cond_broadcast(&l.cond);
     while (woken(&l) != N + 1)
         bh_yield();
+    join_all();
 }
 
 TEST_DIES(cond, wait_without_the_mutex_is_fatal, 2, "fatal error: sync: unlock of unlocked mutex")
@@ -491,6 +501,7 @@ TEST_SIM(semaphore, large_request_is_not_overtaken)
     bh_semaphore_release(&s, 1);
     bh_recv(log, &got);
     EXPECT_EQ(got, 1);
+    join_all();
 }
 
 TEST(semaphore, release_serves_as_many_as_it_can)
@@ -508,6 +519,7 @@ TEST(semaphore, release_serves_as_many_as_it_can)
         bh_recv(log, &got);
     EXPECT(!bh_semaphore_try_acquire(&s, 1));
     EXPECT(bh_semaphore_try_acquire(&s, 0));
+    join_all();
 }
 
 TEST(semaphore, misuse_panics)

@@ -159,11 +159,8 @@ rt_probe(const void *pointer, size_t size)
     }
 }
 
-/* rt_touch -- the same for a word that others may be writing. */
-static inline void
-rt_touch(_Atomic uint32_t *word)
-{
-    (void)atomic_load_explicit((volatile _Atomic uint32_t *)word, memory_order_relaxed);
-}
+/* rt_touch -- the same for an atomic that others may be writing; never optimised away. */
+#define rt_touch(atomic)                                                                       \
+    ((void)atomic_load_explicit((volatile __typeof__(*(atomic)) *)(atomic), memory_order_relaxed))
 
 #endif

@@ -23,10 +23,8 @@ struct bh_waitlist {
 };
 
 struct bh_mutex {
-    _Atomic uint32_t       state; /* see mutex.c */
-    uint32_t               reserved_;
-    _Atomic(struct bh_g *) owner; /* the holder, for reports and checks */
-    struct bh_waitlist     waiters;
+    _Atomic uintptr_t  state; /* the goroutine that holds it, and flags: see mutex.c */
+    struct bh_waitlist waiters;
 };
 
 /*
