@@ -8,6 +8,7 @@
  *     BH_SIM_SEED=n chan_test x    deterministic runs only, with this seed: a replay
  *     BH_TEST_SEEDS=n              seeds per deterministic test (5)
  *     BH_TEST_FIRST_SEED=n         the first of them (1)
+ *     TEST_EMULATED=1              an emulator runs us (make test-aarch64)
  *     TEST_TIMEOUT=n               n times the usual 10 s a run: sanitizers, valgrind, qemu
  *
  * The runner has one thread and forks.  A child leads its own process group,
@@ -108,6 +109,12 @@ test_slow(void)
     double      factor = text != NULL ? strtod(text, NULL) : 1;
 
     return factor > 1 ? factor : 1;
+}
+
+bool
+test_emulated(void)
+{
+    return getenv("TEST_EMULATED") != NULL;
 }
 
 /* ---- what a run leaves behind (in the child) ----------------------------- */

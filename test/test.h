@@ -84,6 +84,9 @@ noreturn void test_skip(const char *why);
 /* test_slow -- how many times slower than usual this run is: TEST_TIMEOUT, at least 1. */
 double test_slow(void);
 
+/* test_emulated -- whether an emulator runs this: its signals, clocks and limits are its own. */
+bool test_emulated(void);
+
 /* test_sanitized -- whether built with a sanitizer that slows or replaces memory. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define test_sanitized 1
