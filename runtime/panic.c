@@ -270,11 +270,43 @@ newest_panic(const struct rt_panic *p)
     return p != NULL ? &p->pub : NULL;
 }
 
+#if defined(RT_TSAN)
+void __tsan_func_exit(void *unused);
+
+/*
+ * ThreadSanitizer keeps a call stack of its own, of 65,536 entries: take off
+ * those of the frames that are jumped over, but for one, as the frame that
+ * faulted may have none.  Our assembly has none either.
+ */
+__attribute__((no_sanitize("thread"), noinline)) static void
+leave_sanitizer_frames(const struct rt_stack *s, const struct bh_checkpoint *at)
+{
+    enum { ASSEMBLY_SIZE = 64, CHECKPOINT_FP = sizeof at->reg == 64 ? 1 : 10 };
+    const uintptr_t *fp = __builtin_frame_address(0);
+    int              count = -1;
+
+    /* The chain is broken where libc has called back: then some stay. */
+    while (fp[0] > (uintptr_t)fp && fp[0] < (uintptr_t)s->top && fp[0] % sizeof fp == 0 &&
+           fp[0] != at->reg[CHECKPOINT_FP]) {
+        uintptr_t pc = fp[1];
+
+        if (pc - (uintptr_t)rt_sigpanic >= ASSEMBLY_SIZE &&
+            pc - (uintptr_t)rt_call_deferred >= ASSEMBLY_SIZE)
+            count++;
+        fp = (const uintptr_t *)fp[0];
+    }
+    while (count-- > 0)
+        __tsan_func_exit(NULL);
+}
+#endif
+
 static noreturn void
 land(struct bh_g *g, const struct bh_checkpoint *at)
 {
 #if defined(RT_ASAN)
     __asan_handle_no_return();
+#elif defined(RT_TSAN)
+    leave_sanitizer_frames(g->stack, at);
 #endif
     /* After a stack overflow: we run in the emergency pages, and leave them with this step. */
     if (rt_unlikely(g->flags & RT_G_IN_EMERGENCY)) {

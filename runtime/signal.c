@@ -122,7 +122,12 @@ static struct sigaction old_actions[NSIG];
 /* ---- the saved context -------------------------------------------------------- */
 
 noreturn void rt_sigpanic_c(void);
-uintptr_t     rt_overflow_landed(void);
+
+struct rt_landing { /* of rt_overflow_return */
+    uintptr_t pc;     /* inside the call that is to panic */
+    uintptr_t resume; /* or, if not 0, where to go on as if nothing had happened */
+};
+struct rt_landing rt_overflow_landed(void);
 
 #if defined(__x86_64__)
 
@@ -355,16 +360,25 @@ judge_overflow(struct event *e)
     return RESUME;
 }
 
-/* Where a libc function that overflowed returns to: instead of its caller, which is to panic. */
-uintptr_t
+/*
+ * Where a libc function that overflowed returns to: instead of its caller, which
+ * is to panic.  Unless that function has brought us into the runtime:
+ * ThreadSanitizer's atomic operations are functions, and one of them sets in_rt.
+ */
+struct rt_landing
 rt_overflow_landed(void)
 {
-    struct rt_stack *s = rt_g()->stack;
+    struct rt_m     *m = rt_m();
+    struct rt_stack *s = m->g->stack;
 
+    if (rt_unlikely(atomic_load_explicit(&m->in_rt, memory_order_relaxed) != 0)) {
+        atomic_fetch_or(&m->attention, RT_ATTENTION_OVERFLOW);
+        return (struct rt_landing){ .resume = s->overflow_pc + 1 };
+    }
     pending = (struct rt_fault){ .signal = SIGSEGV, .code = SEGV_ACCERR, .text = text_overflow };
     pending.addr = s->overflow_addr;
     pending.pc = s->overflow_pc;
-    return s->overflow_pc;
+    return (struct rt_landing){ .pc = s->overflow_pc };
 }
 
 void

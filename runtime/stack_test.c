@@ -29,11 +29,10 @@ enum { ADVICE_GUARD_INSTALL = 102 };
 static struct rt_p *
 new_p(void)
 {
-    struct rt_p *p = aligned_alloc(RT_CACHE_LINE, sizeof *p);
+    static struct rt_p  all[16];
+    static _Atomic(int) used;
 
-    EXPECT(p != NULL);
-    memset(p, 0, sizeof *p);
-    return p;
+    return &all[used++];
 }
 
 /* Does the page trap?  The kernel says so without a fault of ours. */
@@ -273,6 +272,7 @@ TEST_PLAIN(stack, limit_of_an_older_kernel_is_reported_and_gives_null)
     EXPECT(strchr(said, '\n') == strrchr(said, '\n')); /* once */
     block = malloc(10 << 20); /* mappings were left for the application */
     EXPECT(block != NULL);
+    free(block);
     close(fd[0]);
     close(fd[1]);
 }
@@ -452,7 +452,7 @@ TEST_PLAIN(stack, processors_never_share_a_stack)
 
 struct wait_args {
     struct bh_chan *gate;
-    struct bh_g   **self;
+    _Atomic(struct bh_g *) *self;
 };
 
 static void
@@ -483,14 +483,14 @@ resident_pages(const struct rt_stack *s)
 TEST_REAL(stack, parked_goroutine_keeps_one_page)
 {
     enum { COUNT = 200 };
-    static struct bh_g *all[COUNT];
+    static _Atomic(struct bh_g *) all[COUNT];
     struct bh_chan *gate = BH_CHAN(int, 0);
     int             pages = 0;
 
     for (int i = 0; i < COUNT; i++)
         bh_go(wait_at_gate, &(struct wait_args){ .gate = gate, .self = &all[i] });
     for (int i = 0; i < COUNT; i++)
-        while (all[i] == NULL || atomic_load(&all[i]->state) != RT_G_WAITING)
+        while (atomic_load(&all[i]) == NULL || atomic_load(&all[i]->state) != RT_G_WAITING)
             bh_yield();
     for (int i = 0; i < COUNT; i++)
         pages += resident_pages(all[i]->stack);

@@ -178,11 +178,20 @@ rt_sigpanic:
         .p2align 4
         nop
 rt_overflow_return:
-        sub     sp, sp, #16
+        sub     sp, sp, #48
+        stp     x0, x1, [sp]
+        str     q0, [sp, #16]
         bl      rt_overflow_landed
-        str     x0, [sp]
+        cbnz    x1, 1f
         mov     x30, x0
+        add     sp, sp, #32
+        str     x0, [sp]
         b       rt_sigpanic
+1:      mov     x16, x1
+        ldp     x0, x1, [sp]
+        ldr     q0, [sp, #16]
+        add     sp, sp, #48
+        br      x16
         .size   rt_overflow_return, .-rt_overflow_return
 
         .section .note.GNU-stack, "", %progbits

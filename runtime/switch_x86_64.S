@@ -201,7 +201,8 @@ rt_sigpanic:
 
 /*
  * A libc function that overflowed the stack returns here instead of to its caller
- * (signal.c): panic there.  The caller's frame begins at the stack pointer.
+ * (signal.c): panic there, or go on with its result.  The caller's frame begins
+ * at the stack pointer.
  */
         .globl  rt_overflow_return
         .hidden rt_overflow_return
@@ -210,11 +211,21 @@ rt_sigpanic:
         nop
 rt_overflow_return:
         subq    $144, %rsp
-        cld
+        movq    %rax, 8(%rsp)
+        movq    %rdx, 16(%rsp)
+        movups  %xmm0, 32(%rsp)
         call    rt_overflow_landed
+        testq   %rdx, %rdx
+        jne     1f
         addq    $8, %rsp
         movq    %rax, (%rsp)
         jmp     rt_sigpanic
+1:      movq    %rdx, %r11
+        movq    8(%rsp), %rax
+        movq    16(%rsp), %rdx
+        movups  32(%rsp), %xmm0
+        addq    $144, %rsp
+        jmp     *%r11
         .size   rt_overflow_return, .-rt_overflow_return
 
         .section .note.GNU-stack, "", @progbits
