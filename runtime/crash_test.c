@@ -76,7 +76,7 @@ first_lines(void)
     static char text[TEXT_SIZE];
     char       *empty;
 
-    strcpy(text, ending.err);
+    memcpy(text, ending.err, strlen(ending.err) + 1);
     empty = strstr(text, "\n\n");
     if (empty != NULL)
         empty[1] = '\0';
@@ -533,7 +533,16 @@ TEST_PLAIN(crash, texts_from_one_static_buffer_are_kept_apart)
 
 PANICS_WITH(null_store, *nil = 1)
 PANICS_WITH(divides, zero = 7 / zero)
-PANICS_WITH(wild_store, *(volatile int *)0x123456789000 = 1)
+
+/* A store where nothing may be stored; far from nil. */
+static void
+wild_store(void *args)
+{
+    volatile int *p = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    (void)args;
+    p[1] = 1;
+}
 
 static void
 recovered_store(void)
@@ -604,8 +613,8 @@ TEST_PLAIN(crash, fault_at_a_wild_address_is_fatal)
 {
     run(wild_store);
     EXPECT_EQ(ending.status, 2);
-    EXPECT_SAYS("unexpected fault address 0x123456789000\nfatal error: fault\n[signal SIGSEGV: "
-                "segmentation violation code=0x1 addr=0x123456789000 pc=0x");
+    EXPECT(strncmp(ending.err, "unexpected fault address 0x", 27) == 0);
+    EXPECT_SAYS("\nfatal error: fault\n[signal SIGSEGV: segmentation violation code=0x2 addr=0x");
     EXPECT_SAYS("\n\ngoroutine 1 [running]:\nwild_store(...)\n");
 }
 
@@ -951,19 +960,12 @@ hook_fault(void)
     bh_set_hooks(&(struct bh_hooks){ .crash = fault_in_hook });
 }
 
-static void
-die_on_own_stack(void *args)
-{
-    (void)args;
-    wild_store(NULL);
-}
-
 TEST_PLAIN(crash, failure_while_printing_ends_with_status_4)
 {
     before_main = hook_fault;
-    run(die_on_own_stack);
+    run(wild_store);
     EXPECT_EQ(ending.status, 4);
-    EXPECT_SAYS("unexpected fault address 0x123456789000\n");
+    EXPECT_SAYS("unexpected fault address 0x");
     EXPECT_SAYS("panic during panic\n[signal SIGSEGV: segmentation violation code=0x1 addr=0x0");
 }
 
@@ -1006,8 +1008,8 @@ static void
 spin(void *args)
 {
     (void)args;
-    for (;;)
-        zero = 0;
+    while (atomic_load(&ready) == 0)
+        continue;
 }
 
 static void

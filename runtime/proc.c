@@ -444,6 +444,13 @@ bh_go_start_from_thread_(bh_fn *fn, const void *args, size_t size)
 
 static noreturn void end_goroutine(void);
 
+/* Tells debuggers and unwinders that nobody called this function. */
+#if defined(__x86_64__)
+#define LAST_FRAME __asm__ volatile(".cfi_undefined rip")
+#else
+#define LAST_FRAME __asm__ volatile(".cfi_undefined x30")
+#endif
+
 /* The first function on every goroutine's stack. */
 static noreturn void
 enter_goroutine(void)
@@ -451,6 +458,7 @@ enter_goroutine(void)
     struct rt_m *m = rt_m();
     struct bh_g *g = m->g;
 
+    LAST_FRAME;
     arrived(m, g);
     rt_after_switch(m);
     if (rt_unlikely(rt_sched.hooks.goroutine_start != NULL))

@@ -245,7 +245,7 @@ stop_signal(void)
     return SIGRTMIN + 1;
 }
 
-static void
+RT_PEEK static void
 on_stop(int signal, siginfo_t *info, void *ucontext)
 {
     int          saved = errno;
@@ -285,7 +285,7 @@ real_now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static bool
+RT_PEEK static bool
 ask(struct rt_m *m)
 {
     uint32_t free = FREE;
@@ -300,7 +300,7 @@ ask(struct rt_m *m)
     return false;
 }
 
-static bool
+RT_PEEK static bool
 await(struct rt_m *m, int64_t until)
 {
     uint32_t asked = ASKED;
@@ -317,26 +317,26 @@ await(struct rt_m *m, int64_t until)
     }
 }
 
-bool
+RT_PEEK bool
 rt_thread_stop(struct rt_m *m)
 {
     return ask(m) && await(m, real_now() + STOP_NS);
 }
 
-void
+RT_PEEK void
 rt_thread_go_on(struct rt_m *m)
 {
     atomic_store(&m->capture_state, FREE);
     futex_wake(&m->capture_state);
 }
 
-void
+RT_PEEK void
 rt_thread_regs(struct rt_m *m, struct rt_regs *regs)
 {
     rt_regs_context(regs, m->capture);
 }
 
-bool
+RT_PEEK bool
 rt_thread_is_stopped(struct rt_m *m)
 {
     return atomic_load(&m->capture_state) == STOPPED;
@@ -348,7 +348,7 @@ rt_threads_frozen(void)
     return frozen;
 }
 
-void
+RT_PEEK void
 rt_threads_freeze(void)
 {
     int64_t until;

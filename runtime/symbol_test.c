@@ -77,14 +77,14 @@ TEST_PLAIN(symbol, inlined_functions_are_listed_innermost_first)
 
 TEST_PLAIN(symbol, library_function_without_debug_information_has_its_name)
 {
-    uintptr_t qsort_at = (uintptr_t)dlsym(RTLD_DEFAULT, "qsort_r");
+    uintptr_t lfind_at = (uintptr_t)dlsym(RTLD_DEFAULT, "lfind");
 
     rt_symbol_open();
-    const struct rt_symbol *s = rt_symbol_find(qsort_at + 1);
+    const struct rt_symbol *s = rt_symbol_find(lfind_at + 1);
     EXPECT(s->module != NULL);
     EXPECT_EQ(s->count, 1);
-    EXPECT_STR(s->place[0].function, "qsort_r");
-    EXPECT_EQ(s->entry, qsort_at);
+    EXPECT_STR(s->place[0].function, "lfind");
+    EXPECT_EQ(s->entry, lfind_at);
     rt_symbol_close();
 }
 
@@ -150,7 +150,7 @@ their_answer(FILE *f, char *line, char *text)
         char *note = strstr(line, " (discriminator");
 
         if (note != NULL)
-            strcpy(note, "\n");
+            memcpy(note, "\n", 2);
         used += (size_t)snprintf(text + used, ANSWER_SIZE - used, "%s", line);
     }
 }
@@ -186,17 +186,18 @@ TEST_PLAIN(symbol, agrees_with_addr2line)
     static char      command[ASKED_MAX * 20 + 200];
     int              compared = 0;
 
-    if (system("addr2line -v >/dev/null 2>&1") != 0)
+    if (system("addr2line -v >/dev/null 2>&1") != 0) /* allowed: a fixed command line */
         return; /* no binutils here */
     rt_symbol_open();
     const struct rt_module *m = rt_module_of((uintptr_t)here);
     uintptr_t step = (m->text_hi - m->text_lo) / ASKED_MAX;
-    size_t    used = (size_t)sprintf(command, "addr2line -fia -e /proc/%d/exe", (int)getpid());
+    size_t    used = (size_t)snprintf(command, sizeof command, "addr2line -fia -e /proc/%d/exe", (int)getpid());
     for (int i = 0; i < ASKED_MAX; i++) {
         asked[i] = m->text_lo + (uintptr_t)i * step;
-        used += (size_t)sprintf(command + used, " 0x%lx", (unsigned long)(asked[i] - m->bias));
+        used += (size_t)snprintf(command + used, sizeof command - used, " 0x%lx",
+                                 (unsigned long)(asked[i] - m->bias));
     }
-    FILE *f = popen(command, "r");
+    FILE *f = popen(command, "r"); /* allowed: numbers of our own making */
     EXPECT(f != NULL && fgets(line, sizeof line, f) != NULL);
     for (int i = 0; i < ASKED_MAX; i++) {
         const struct rt_symbol *s = rt_symbol_find(asked[i]);

@@ -484,7 +484,7 @@ rt_unwind_function(const struct rt_module *module, uintptr_t pc, uintptr_t *star
     return true;
 }
 
-/* step_by_frame_pointer -- the frame pointer points at the caller's, and that is followed by the return address. */
+/* step_by_frame_pointer -- it points at the caller's, which the return address follows. */
 static bool
 step_by_frame_pointer(struct rt_walk *w)
 {
