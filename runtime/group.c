@@ -220,7 +220,7 @@ bh_group_start_(struct bh_group *g, bh_group_fn *fn, const void *args, size_t si
     m->fn = fn;
     if (size != 0)
         memcpy(m->args, args, size);
-    bh_go_start_(member_main, m, sizeof *m + size);
+    rt_go(NULL, member_main, m, sizeof *m + size, __builtin_return_address(0));
     st.started = true;
     return true;
 }

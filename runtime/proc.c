@@ -360,8 +360,8 @@ apply(const struct bh_go_options *o, struct bh_g *g)
         rt_cold_set_name(g, o->name);
 }
 
-static void
-start(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, void *pc)
+void
+rt_go(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, void *pc)
 {
     void        *large;
     struct rt_m *m;
@@ -396,13 +396,13 @@ start(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, v
 void
 bh_go_start_(bh_fn *fn, const void *args, size_t size)
 {
-    start(NULL, fn, args, size, __builtin_return_address(0));
+    rt_go(NULL, fn, args, size, __builtin_return_address(0));
 }
 
 void
 bh_go_start_with_(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size)
 {
-    start(o, fn, args, size, __builtin_return_address(0));
+    rt_go(o, fn, args, size, __builtin_return_address(0));
 }
 
 struct bh_g *
@@ -430,7 +430,7 @@ bh_go_start_from_thread_(bh_fn *fn, const void *args, size_t size)
     if (!rt_sched.running)
         return -ESHUTDOWN;
     if (bh_self() != NULL) {
-        start(NULL, fn, args, size, __builtin_return_address(0));
+        rt_go(NULL, fn, args, size, __builtin_return_address(0));
         return 0;
     }
     if (fn == NULL)

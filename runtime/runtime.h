@@ -347,6 +347,9 @@ void rt_ready_tail(struct bh_g *g);
 /* rt_yield -- to the end of the queue.  In the runtime. */
 void rt_yield(enum rt_why why);
 
+/* rt_go -- bh_go for runtime code outside the runtime; pc: what "created by" shows.  o may be NULL. */
+void rt_go(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, void *pc);
+
 /* rt_spawn -- start fn, in the runtime.  System goroutines are not counted as alive. */
 noreturn void rt_goroutine_end(void); /* panic.c: a goexit has run every deferred call */
 noreturn void rt_main_done(void);     /* main returned: stop the scheduler, wake bh_main */

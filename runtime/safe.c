@@ -97,8 +97,7 @@ bh_go_safe_start_(struct bh_ctx *ctx, const struct bh_safe_options *options, bh_
     c->on_panic_arg = options->on_panic_arg;
     if (size != 0)
         memcpy(c->args, args, size);
-    bh_go_start_with_(&(struct bh_go_options){ .name = options->name,
-                                               .stack_size = options->stack_size },
-                      call_main, c, sizeof *c + size);
+    rt_go(&(struct bh_go_options){ .name = options->name, .stack_size = options->stack_size },
+          call_main, c, sizeof *c + size, __builtin_return_address(0));
     st.ctx = NULL;
 }
