@@ -345,17 +345,13 @@ serve_watched(struct ht_conn *k, struct ht_caught *caught)
 }
 
 static void
-serve_guarded(struct ht_conn *k)
+serve_guarded(struct ht_conn *k, struct ht_caught *caught)
 {
-    struct ht_caught caught;
-
     BH_RECOVER(p) {
-        outside_panicked(k, p, &caught);
+        outside_panicked(k, p, caught);
         return;
     }
-    caught.done = false;
-    caught.frame_count = 0;
-    serve_watched(k, &caught);
+    serve_watched(k, caught);
 }
 
 static void
@@ -389,7 +385,10 @@ void
 ht_conn_main(void *args)
 {
     struct ht_conn *k = *(struct ht_conn **)args;
+    struct ht_caught caught;
 
     BH_DEFER(conn_end, k);
-    serve_guarded(k);
+    caught.done = false;
+    caught.frame_count = 0;
+    serve_guarded(k, &caught);
 }

@@ -75,21 +75,29 @@ run_inside(struct boundary *b)
     return rc;
 }
 
+/* *b is filled in by the caller: what the block reads may not change behind BH_RECOVER. */
+static int
+run_guarded(struct boundary *b)
+{
+    BH_RECOVER(p) {
+        return answer_panic(b, p);
+    }
+    return run_inside(b);
+}
+
 int
 bh_http_recover(struct bh_http_call *c, void *arg)
 {
     struct boundary b;
+    int rc;
 
-    BH_RECOVER(p) {
-        return answer_panic(&b, p);
-    }
     (void)arg;
     b.x = ht_own(c);
     b.caught.done = false;
     b.caught.frame_count = 0;
     b.lines_end = b.x->lines_end;
     b.step = b.x->step;
-    int rc = run_inside(&b);
+    rc = run_guarded(&b);
     ht_reply_settle(b.x, rc);
     return rc;
 }
