@@ -654,7 +654,11 @@ rt_handoff_p(struct rt_p *p)
     rt_unlock(&rt_sched.lock);
     if (!rt_runq_empty(p) || atomic_load(&rt_sched.runq_count) != 0)
         rt_wake_p();
-    if (rt_timers_next() != INT64_MAX)
+    if (rt_timers_next() == INT64_MAX && atomic_load(&rt_sched.io_waiters) == 0)
+        return;
+    if (atomic_load(&rt_sched.last_poll) != 0)
+        rt_wake_p(); /* nobody is in the poller: we were the last one awake */
+    else
         rt_netpoll_break(); /* the sleeper must take this P's timers into account */
 }
 
