@@ -583,7 +583,8 @@ bool    rt_timer_del(struct rt_timer *t); /* true: was armed and will not fire; 
 bool    rt_timer_cancel(struct rt_timer *t); /* the same without waiting for fn: for callers holding a lock fn takes */
 /* rt_timers_run -- fire what is due on p.  Returns: the next `when`, INT64_MAX if none. */
 int64_t rt_timers_run(struct rt_p *p, int64_t now);
-int64_t rt_timers_next(void); /* earliest of all Ps; INT64_MAX: none is armed */
+int64_t rt_timers_next(void); /* when to look again, over all Ps; INT64_MAX: never */
+bool    rt_timers_armed(void); /* any?  Exact while nobody arms: stopped ones may linger in the heap */
 
 /* rt_soon -- now, or up to some us later, for a third of the price (clock.c).  In the runtime. */
 int64_t rt_soon_slow(struct rt_clock *c);

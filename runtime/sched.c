@@ -689,12 +689,14 @@ take_first(struct rt_glist *list)
 static struct bh_g *
 poll_now(void)
 {
+    int64_t         last = atomic_load(&rt_sched.last_poll);
     struct rt_glist list;
 
-    if (atomic_load(&rt_sched.io_waiters) == 0 || atomic_load(&rt_sched.last_poll) == 0)
+    if (atomic_load(&rt_sched.io_waiters) == 0 || last == 0)
         return NULL;
     list = rt_netpoll(0);
-    atomic_store(&rt_sched.last_poll, rt_now());
+    /* Not a plain store: meanwhile an M may have gone to wait in the poller, and set 0. */
+    (void)atomic_compare_exchange_strong(&rt_sched.last_poll, &last, rt_now());
     return take_first(&list);
 }
 
@@ -765,7 +767,7 @@ deadlocked(void)
            atomic_load(&rt_sched.blocking) == 0 && atomic_load(&rt_sched.io_waiters) == 0 &&
            atomic_load(&rt_sched.foreign) == 0 && atomic_load(&rt_sched.runq_count) == 0 &&
            atomic_load(&rt_sched.crashing) == 0 && !atomic_load(&rt_sched.main_done) &&
-           rt_timers_next() == INT64_MAX;
+           !rt_timers_armed();
 }
 
 /* Report a deadlock; but an M on its way out of the poller may carry work: it shall look. */

@@ -406,15 +406,22 @@ rt_timers_next(void)
     int64_t next = INT64_MAX;
 
     for (int i = 0; i < rt_sched.proc_count; i++) {
-        struct rt_p *p = rt_sched.procs[i];
-        int64_t      first = atomic_load_explicit(&p->timer_first, memory_order_seq_cst);
+        int64_t first = atomic_load_explicit(&rt_sched.procs[i]->timer_first,
+                                             memory_order_seq_cst);
 
-        /* Without the second question, stopped timers would hide a deadlock. */
-        if (first != 0 && first < next &&
-            atomic_load_explicit(&p->timer_live, memory_order_relaxed) != 0)
+        if (first != 0 && first < next)
             next = first;
     }
     return next;
+}
+
+bool
+rt_timers_armed(void)
+{
+    for (int i = 0; i < rt_sched.proc_count; i++)
+        if (atomic_load(&rt_sched.procs[i]->timer_live) != 0)
+            return true;
+    return false;
 }
 
 /* ---- sleep -------------------------------------------------------------- */

@@ -82,14 +82,36 @@ TEST(sleep, wakes_goroutines_in_order_of_time)
     bh_chan_unref(done);
 }
 
-TEST(sleep, of_ten_thousand_goroutines_at_once)
+TEST(sleep, of_thousands_of_goroutines_at_once)
 {
-    enum { COUNT = 10000 };
+    enum { COUNT = test_sanitized ? 1000 : 10000 };
     struct bh_chan *done = BH_CHAN(int64_t, COUNT);
 
     for (int i = 0; i < COUNT; i++)
         bh_go(sleep_then_send, &(struct sleeper){ 1 + i * INT64_C(997) % 5000000, done });
     for (int i = 0; i < COUNT; i++)
+        bh_recv(done, NULL);
+    bh_chan_unref(done);
+}
+
+static void
+nap(void *args)
+{
+    struct bh_chan *done = *(struct bh_chan **)args;
+
+    for (int i = 0; i < 3000; i++)
+        bh_sleep(1 + i * 7919 % 60000);
+    bh_send(done, &(int64_t){ 0 });
+}
+
+/* Processors go idle all the time here, each time with a timer just armed beside them. */
+TEST_REAL(sleep, of_many_short_naps_is_never_missed)
+{
+    struct bh_chan *done = BH_CHAN(int64_t, 3);
+
+    for (int i = 0; i < 3; i++)
+        bh_go(nap, &done);
+    for (int i = 0; i < 3; i++)
         bh_recv(done, NULL);
     bh_chan_unref(done);
 }
