@@ -850,6 +850,7 @@ rt_find_runnable(struct rt_m *m)
         if (rt_unlikely(atomic_load_explicit(&rt_sched.main_done, memory_order_relaxed)))
             rt_note_sleep(&(struct rt_note){ 0 }); /* the process is ending */
         if (rt_unlikely(m->p == NULL)) {
+            check_deadlock(); /* the others may have rested while we counted as blocking */
             stop_m(m);
             continue;
         }
