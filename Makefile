@@ -35,8 +35,10 @@ O      ?= build/$(notdir $(CC))$(SAN:%=-%)$(patsubst -O2,,$(OPT))$(if $(filter $
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wvla \
           -Wundef -Wcast-qual -Wformat=2 -Wno-cast-function-type \
           $(if $(findstring clang,$(CC)),,-Wjump-misses-init -Wclobbered)
+# On aarch64 gcc takes guards for 64 KiB wide, and probes in such steps; ours are a page.
+clash_step := $(if $(filter aarch64,$(ARCH)),$(if $(findstring clang,$(CC)),,--param stack-clash-protection-guard-size=12))
 CFLAGS_ALL := -std=gnu17 $(OPT) -g $(WARN) -Werror -fno-strict-aliasing -fno-omit-frame-pointer \
-          -fstack-clash-protection -fno-optimize-sibling-calls -pthread -D_GNU_SOURCE \
+          -fstack-clash-protection $(clash_step) -fno-optimize-sibling-calls -pthread -D_GNU_SOURCE \
           -DBH_VERSION='"$(VERSION)"' $(sanflags) $(CFLAGS)
 LIBS   := -pthread -ldl
 RUNENV ?=

@@ -48,6 +48,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -428,6 +429,15 @@ rt_stack_land(struct rt_stack *s, const struct bh_checkpoint *at)
     __builtin_unreachable();
 }
 
+/* Let the kernel read a page.  An emulator may accept the advice and ignore it. */
+static bool
+traps(const char *page)
+{
+    enum { KERNEL_SIGSET_SIZE = 8 };
+
+    return syscall(SYS_rt_sigprocmask, SIG_BLOCK, page, NULL, KERNEL_SIGSET_SIZE) != 0 && errno == EFAULT;
+}
+
 void
 rt_stack_init(size_t default_size)
 {
@@ -439,7 +449,7 @@ rt_stack_init(size_t default_size)
     page = mmap(NULL, RT_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
         rt_throw("out of memory");
-    if (madvise(page, RT_PAGE, MADV_GUARD_INSTALL) != 0)
+    if (madvise(page, RT_PAGE, MADV_GUARD_INSTALL) != 0 || !traps(page))
         fall_back_to_mprotect();
     munmap(page, RT_PAGE);
 }
