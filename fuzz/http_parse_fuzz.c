@@ -68,7 +68,7 @@ static long
 read_chunked(struct request *r, const char *data, size_t size, size_t step)
 {
     struct ht_chunked d = { 0 };
-    size_t used = 0, seen = 0, n;
+    size_t            used = 0, seen = 0, n;
 
     for (;;) {
         switch (ht_chunk_next(&d, data + used, seen - used, &n)) {
@@ -115,13 +115,13 @@ read_head(struct ht_finder *f, const char *data, size_t size, size_t step)
 static size_t
 read_request(struct stream *s, const char *data, size_t size, size_t step)
 {
-    struct request *r = &s->request[s->count];
-    struct ht_field fields[MAX_FIELDS];
+    struct request  *r = &s->request[s->count];
+    struct ht_field  fields[MAX_FIELDS];
     struct ht_finder f = { 0 };
     struct ht_target target;
-    struct ht_head head;
-    char copy[2048];
-    long end = read_head(&f, data, size, step), body = 0;
+    struct ht_head   head;
+    char             copy[2048];
+    long             end = read_head(&f, data, size, step), body = 0;
 
     if (end <= 0) {
         s->refused = end < 0;
@@ -198,7 +198,7 @@ static int
 on_url(llhttp_t *p, const char *at, size_t length)
 {
     struct request *r = current(p);
-    size_t have = strlen(r->target);
+    size_t          have = strlen(r->target);
 
     snprintf(r->target + have, sizeof r->target - have, "%.*s", (int)length, at);
     return 0;
@@ -240,10 +240,10 @@ compare_with_llhttp(const struct stream *ours, const char *data)
         .on_message_complete = on_complete,
     };
     static struct seen seen;
-    const char *at = data;
-    size_t left = ours->used;
-    llhttp_errno_t err;
-    llhttp_t parser;
+    const char        *at = data;
+    size_t             left = ours->used;
+    llhttp_errno_t     err;
+    llhttp_t           parser;
 
     seen.count = 0;
     llhttp_init(&parser, HTTP_REQUEST, &settings);
@@ -266,7 +266,8 @@ compare_with_llhttp(const struct stream *ours, const char *data)
         MUST(strcmp(a->target, b->target) == 0);
         MUST(a->fields == b->fields);
         MUST(a->body_size == b->body_size);
-        MUST(memcmp(a->body, b->body, a->body_size < BODY_KEPT ? a->body_size : BODY_KEPT) == 0);
+        MUST(memcmp(a->body, b->body, a->body_size < BODY_KEPT ? a->body_size : BODY_KEPT) ==
+             0);
     }
 }
 
@@ -276,7 +277,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct stream whole, bytewise;
-    char *copy = malloc(size + 1);
+    char                *copy = malloc(size + 1);
 
     if (copy == NULL)
         return 0;

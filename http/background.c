@@ -25,7 +25,7 @@ static void
 background_end(void *arg)
 {
     struct background *b = arg;
-    struct ht_call *x = b->x;
+    struct ht_call    *x = b->x;
 
     bh_arena_free(b->view.arena); /* b lives in it */
     ht_call_unref(x);
@@ -37,7 +37,7 @@ background_panicked(const struct bh_panic *p, void *arg)
     struct background *b = arg;
 
     atomic_fetch_add_explicit(&b->x->s->panics, 1, memory_order_relaxed);
-    ht_report(b->x, p, &b->caught, "background", "contained");
+    ht_report(b->x->s, b->x, p, &b->caught, "background", "contained");
 }
 
 static void
@@ -57,8 +57,8 @@ void
 bh_http_go_start_(struct bh_http_call *c, const char *name, bh_http_go_fn *fn, const void *args,
                   size_t size)
 {
-    struct ht_call *x = c->s;
-    struct bh_arena *arena;
+    struct ht_call    *x = c->s;
+    struct bh_arena   *arena;
     struct background *b;
 
     BH_REQUIRE(fn != NULL);

@@ -44,8 +44,7 @@ body_deadline(const struct ht_call *x)
 {
     const struct bh_http_options *o = &x->s->o;
 
-    return x->body_since + o->body_timeout +
-           (int64_t)(x->body_read / o->body_rate) * BH_SECOND;
+    return x->body_since + o->body_timeout + (int64_t)(x->body_read / o->body_rate) * BH_SECOND;
 }
 
 /* More input into the connection's buffer. */
@@ -72,7 +71,7 @@ static ssize_t
 read_plain(struct ht_call *x, void *buffer, size_t size)
 {
     struct ht_conn *k = x->k;
-    ssize_t n;
+    ssize_t         n;
 
     if (size > x->body_left)
         size = (size_t)x->body_left;
@@ -96,9 +95,9 @@ read_chunked(struct ht_call *x, void *buffer, size_t size)
     struct ht_conn *k = x->k;
 
     for (;;) {
-        size_t used = 0;
-        enum ht_chunk_step step = ht_chunk_next(&x->chunked, k->in + k->in_start,
-                                                k->in_end - k->in_start, &used);
+        size_t             used = 0;
+        enum ht_chunk_step step =
+            ht_chunk_next(&x->chunked, k->in + k->in_start, k->in_end - k->in_start, &used);
         ssize_t n;
 
         k->in_start += used;
@@ -161,7 +160,7 @@ ssize_t
 bh_http_read(struct bh_http_call *c, void *buffer, size_t size)
 {
     struct ht_call *x = ht_own(c);
-    ssize_t n = body_read(x, buffer, size);
+    ssize_t         n = body_read(x, buffer, size);
 
     if (n > 0 && x->body_read > x->s->o.max_body)
         return body_fail(x, -EMSGSIZE, "over the limit");
@@ -180,9 +179,9 @@ ssize_t
 bh_http_body(struct bh_http_call *c, const char **data)
 {
     struct ht_call *x = ht_own(c);
-    size_t limit = x->s->o.max_body, size = 0, room = 0;
-    char **holder;
-    ssize_t n;
+    size_t          limit = x->s->o.max_body, size = 0, room = 0;
+    char          **holder;
+    ssize_t         n;
 
     if (x->body_size < 0) {
         if (x->head.body == HT_BODY_LENGTH && x->head.length > limit)
@@ -193,7 +192,7 @@ bh_http_body(struct bh_http_call *c, const char **data)
         do {
             if (size + 1 >= room) {
                 size_t want = room == 0 ? 4096 : room * 2;
-                char *bigger = realloc(*holder, want);
+                char  *bigger = realloc(*holder, want);
 
                 if (bigger == NULL)
                     bh_panic("http: out of memory for a body");
@@ -228,7 +227,7 @@ ht_body_is_short(const struct ht_call *x)
 bool
 ht_body_discard(struct ht_call *x)
 {
-    char sink[4096];
+    char   sink[4096];
     size_t total = 0;
 
     while (!x->body_done && x->body_error == 0 && total <= HT_DISCARD_SIZE) {

@@ -39,7 +39,7 @@ struct ht_call *
 ht_call_new(struct ht_conn *k)
 {
     struct bh_http_server *s = k->s;
-    struct ht_call *x = take_free(s);
+    struct ht_call        *x = take_free(s);
 
     memset((char *)x + offsetof(struct ht_call, s), 0, sizeof *x - offsetof(struct ht_call, s));
     x->s = s;
@@ -112,7 +112,7 @@ struct ht_call *
 ht_own(struct bh_http_call *c)
 {
     struct ht_call *x = c->s;
-    uint64_t owner = atomic_load_explicit(&x->owner, memory_order_acquire);
+    uint64_t        owner = atomic_load_explicit(&x->owner, memory_order_acquire);
 
     if (owner == bh_id() && c == &x->pub)
         return x;
@@ -129,7 +129,7 @@ int
 bh_http_next(struct bh_http_call *c)
 {
     struct ht_call *x = ht_own(c);
-    int at = x->step++, rc;
+    int             at = x->step++, rc;
 
     if (at < x->step_count)
         rc = x->s->steps[at].fn(c, x->s->steps[at].arg);
@@ -157,7 +157,7 @@ const char *
 bh_http_header(struct bh_http_call *c, const char *name)
 {
     const struct ht_head *h = &c->s->head;
-    size_t length = strlen(name);
+    size_t                length = strlen(name);
 
     for (unsigned i = 0; i < h->field_count; i++)
         if (ht_name_is(&h->fields[i], name, length))
@@ -180,9 +180,9 @@ bh_http_header_at(struct bh_http_call *c, unsigned i, const char **name, const c
 const char *
 bh_http_param(struct bh_http_call *c, const char *name)
 {
-    const struct ht_call *x = c->s;
+    const struct ht_call  *x = c->s;
     const struct ht_route *r = x->match.route;
-    int param = 0;
+    int                    param = 0;
 
     for (int i = 0; r != NULL && i < r->segment_count; i++) {
         if (r->segments[i].kind == HT_LITERAL)
@@ -199,10 +199,10 @@ static const char *
 query_value(struct bh_arena *arena, const char *pair, size_t length, const char *name)
 {
     const char *equals = memchr(pair, '=', length);
-    size_t name_length = equals != NULL ? (size_t)(equals - pair) : length;
+    size_t      name_length = equals != NULL ? (size_t)(equals - pair) : length;
     const char *value = equals != NULL ? equals + 1 : pair + length;
-    size_t value_length = length - (size_t)(value - pair);
-    char *text;
+    size_t      value_length = length - (size_t)(value - pair);
+    char       *text;
 
     if (name_length != strlen(name) || memcmp(pair, name, name_length) != 0) {
         if (memchr(pair, '%', name_length) == NULL && memchr(pair, '+', name_length) == NULL)
@@ -219,7 +219,7 @@ const char *
 bh_http_query(struct bh_http_call *c, const char *name)
 {
     for (const char *p = c->query; *p != '\0';) {
-        size_t length = strcspn(p, "&");
+        size_t      length = strcspn(p, "&");
         const char *value = query_value(c->arena, p, length, name);
 
         if (value != NULL)
@@ -246,7 +246,7 @@ bh_http_ctx(struct bh_http_call *c)
 void
 bh_http_set(struct bh_http_call *c, const void *key, void *value)
 {
-    struct ht_call *x = ht_own(c);
+    struct ht_call  *x = ht_own(c);
     struct ht_value *v = bh_arena_alloc(c->arena, sizeof *v);
 
     *v = (struct ht_value){ .next = x->values, .key = key, .value = value };

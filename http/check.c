@@ -35,7 +35,7 @@ static void
 append(struct faults *f, const char *format, va_list args)
 {
     size_t room = f->length < f->size ? f->size - f->length : 0;
-    int n = vsnprintf(room > 0 ? f->text + f->length : NULL, room, format, args);
+    int    n = vsnprintf(room > 0 ? f->text + f->length : NULL, room, format, args);
 
     if (n > 0)
         f->length += (size_t)n;
@@ -63,8 +63,9 @@ check_step(struct faults *f, const struct bh_http_server *s, const struct ht_ste
     if (step->routes_before > 0) {
         const struct ht_route *first = s->router.routes[0];
 
-        fault(f, "%s (%s:%d) is registered after route \"%s\" (%s:%d), which it would not cover: "
-                 "move it before the first route\n",
+        fault(f,
+              "%s (%s:%d) is registered after route \"%s\" (%s:%d), which it would not cover: "
+              "move it before the first route\n",
               p->name, p->file, p->line, first->pattern, first->place.file, first->place.line);
     }
     if (step == recover)
@@ -73,12 +74,14 @@ check_step(struct faults *f, const struct bh_http_server *s, const struct ht_ste
         fault(f, "%s is registered twice: %s:%d and %s:%d; the inner one hides the outer\n",
               p->name, r->file, r->line, p->file, p->line);
     else if (!step->observer && step < recover)
-        fault(f, "%s (%s:%d) is registered before bh_http_recover (%s:%d), which would not cover "
-                 "it: move it behind, or use bh_http_observe if it only watches\n",
+        fault(f,
+              "%s (%s:%d) is registered before bh_http_recover (%s:%d), which would not cover "
+              "it: move it behind, or use bh_http_observe if it only watches\n",
               p->name, p->file, p->line, r->file, r->line);
     else if (step->observer && step > recover)
-        fault(f, "observer %s (%s:%d) is registered after bh_http_recover (%s:%d), so it would "
-                 "miss what panics: move it before\n",
+        fault(f,
+              "observer %s (%s:%d) is registered after bh_http_recover (%s:%d), so it would "
+              "miss what panics: move it before\n",
               p->name, p->file, p->line, r->file, r->line);
 }
 
@@ -92,8 +95,9 @@ check_chain(struct faults *f, const struct bh_http_server *s)
             recover = &s->steps[i];
     if (recover == NULL) {
         if (s->router.count > 0)
-            fault(f, "route \"%s\" (%s:%d) is not covered by bh_http_recover: add "
-                     "bh_http_use(server, bh_http_recover, NULL) before the first route\n",
+            fault(f,
+                  "route \"%s\" (%s:%d) is not covered by bh_http_recover: add "
+                  "bh_http_use(server, bh_http_recover, NULL) before the first route\n",
                   s->router.routes[0]->pattern, s->router.routes[0]->place.file,
                   s->router.routes[0]->place.line);
         return;
@@ -125,7 +129,8 @@ relation(const struct ht_route *a, const struct ht_route *b)
         if (x == NULL || y == NULL)
             return x == y ? result : -1;
         if (x->kind == HT_REST || y->kind == HT_REST)
-            return x->kind == y->kind ? result : result | (x->kind == HT_REST ? A_MORE : B_MORE);
+            return x->kind == y->kind ? result
+                                      : result | (x->kind == HT_REST ? A_MORE : B_MORE);
         if (x->kind == HT_LITERAL && y->kind == HT_LITERAL) {
             if (strcmp(x->text, y->text) != 0)
                 return -1;
@@ -144,11 +149,11 @@ check_routes(struct faults *f, const struct ht_router *r)
         const struct ht_route *a = r->routes[i];
 
         if (a->fault != NULL)
-            fault(f, "bad pattern \"%s\" (%s:%d): %s\n", a->pattern, a->place.file, a->place.line,
-                  a->fault);
+            fault(f, "bad pattern \"%s\" (%s:%d): %s\n", a->pattern, a->place.file,
+                  a->place.line, a->fault);
         for (int k = 0; k < i && a->fault == NULL; k++) {
             const struct ht_route *b = r->routes[k];
-            int how;
+            int                    how;
 
             if (b->fault != NULL || strcmp(a->method, b->method) != 0)
                 continue;

@@ -123,7 +123,8 @@ in_extension(struct ht_chunked *d, char c)
 static bool
 frames(const struct ht_chunked *d)
 {
-    const struct ht_field f = { .name = (char *)(uintptr_t)d->name, .name_length = d->name_length };
+    const struct ht_field f = { .name = (char *)(uintptr_t)d->name,
+                                .name_length = d->name_length };
 
     return ht_name_is(&f, "content-length", 14) || ht_name_is(&f, "transfer-encoding", 17) ||
            ht_name_is(&f, "connection", 10);

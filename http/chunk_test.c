@@ -17,8 +17,8 @@ static struct result
 decode(const char *text, size_t size, size_t split)
 {
     struct ht_chunked d = { 0 };
-    struct result r = { 0 };
-    size_t limit = split;
+    struct result     r = { 0 };
+    size_t            limit = split;
 
     for (;;) {
         size_t used, n;
@@ -47,8 +47,14 @@ struct vector {
     const char *body; /* NULL: refused */
     const char *reason;
 };
-#define OK(text, body)   { text, sizeof(text) - 1, body, NULL }
-#define NO(reason, text) { text, sizeof(text) - 1, NULL, reason }
+#define OK(text, body)                                                                         \
+    {                                                                                          \
+        text, sizeof(text) - 1, body, NULL                                                     \
+    }
+#define NO(reason, text)                                                                       \
+    {                                                                                          \
+        text, sizeof(text) - 1, NULL, reason                                                   \
+    }
 
 static const struct vector vectors[] = {
     OK("0\r\n\r\n", ""),
@@ -106,8 +112,8 @@ TEST_PLAIN(chunk, vectors_are_judged_the_same_at_every_split)
             struct result r = decode(v->text, v->size, split);
 
             if (r.step != (v->body != NULL ? HT_CHUNK_END : HT_CHUNK_BAD))
-                test_failed(__FILE__, __LINE__, "vector %zu %s: step %d (%s)", i, v->text, r.step,
-                            r.reason);
+                test_failed(__FILE__, __LINE__, "vector %zu %s: step %d (%s)", i, v->text,
+                            r.step, r.reason);
             if (v->body != NULL) {
                 EXPECT_STR(r.body, v->body);
                 EXPECT_EQ(r.used, v->size);
@@ -132,7 +138,7 @@ TEST_PLAIN(chunk, an_unfinished_body_wants_more)
 TEST_PLAIN(chunk, what_follows_the_body_is_left_alone)
 {
     static const char text[] = "1\r\na\r\n0\r\n\r\nGET / HTTP/1.1\r\n";
-    struct result r = decode(text, sizeof text - 1, sizeof text - 1);
+    struct result     r = decode(text, sizeof text - 1, sizeof text - 1);
 
     EXPECT_EQ(r.step, HT_CHUNK_END);
     EXPECT_STR(text + r.used, "GET / HTTP/1.1\r\n");
@@ -140,13 +146,13 @@ TEST_PLAIN(chunk, what_follows_the_body_is_left_alone)
 
 TEST_PLAIN(chunk, extensions_are_limited_over_the_whole_body)
 {
-    struct ht_chunked d = { 0 };
+    struct ht_chunked  d = { 0 };
     enum ht_chunk_step step = HT_CHUNK_MORE;
-    int chunks = 0;
+    int                chunks = 0;
 
     while (step != HT_CHUNK_BAD) {
         static const char chunk[] = "1;0123456789\r\n";
-        size_t used;
+        size_t            used;
 
         step = ht_chunk_next(&d, chunk, sizeof chunk - 1, &used);
         if (step == HT_CHUNK_DATA) {
@@ -161,8 +167,8 @@ TEST_PLAIN(chunk, extensions_are_limited_over_the_whole_body)
 
 TEST_PLAIN(chunk, trailers_are_limited)
 {
-    struct ht_chunked d = { 0 };
-    size_t used, total = 0;
+    struct ht_chunked  d = { 0 };
+    size_t             used, total = 0;
     enum ht_chunk_step step = ht_chunk_next(&d, "0\r\n", 3, &used);
 
     while (step == HT_CHUNK_MORE) {

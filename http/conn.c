@@ -25,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUSY, IDLE, WAKING }; /* k->idle */
+enum { BUSY, IDLE, WAKING };            /* k->idle */
 #define WAKE_GRACE (5 * BH_MILLISECOND) /* for a request that is on its way */
 
 /* ---- input -------------------------------------------------------------------------- */
@@ -94,8 +94,9 @@ static ssize_t
 wait_idle(struct ht_conn *k)
 {
     struct bh_http_server *s = k->s;
-    int64_t deadline = bh_now() + s->o.idle_timeout;
-    ssize_t n;
+    int64_t                timeout = k->requests == 0 ? s->o.head_timeout : s->o.idle_timeout;
+    int64_t                deadline = bh_now() + timeout;
+    ssize_t                n;
 
     if (ht_flush(k) < 0)
         return k->error;
@@ -123,7 +124,7 @@ read_head(struct ht_conn *k, struct ht_finder *f)
 {
     int64_t deadline;
     ssize_t n;
-    long end;
+    long    end;
 
     memset(f, 0, sizeof *f);
     if (k->in_start == k->in_end && wait_idle(k) <= 0)
@@ -163,7 +164,7 @@ static int
 reply_options(struct bh_http_call *c, void *arg)
 {
     (void)arg;
-    bh_http_set_header(c, "Allow", ht_router_allow(&c->s->s->router, c->path, c->arena));
+    (void)bh_http_set_header(c, "Allow", ht_router_allow(&c->s->s->router, c->path, c->arena));
     return bh_http_reply_bytes(c, 204, NULL, NULL, 0);
 }
 
@@ -172,7 +173,7 @@ reply_wrong_method(struct bh_http_call *c, void *arg)
 {
     (void)arg;
     ht_reply_error(c->s, 405, NULL);
-    bh_http_set_header(c, "Allow", ht_router_allow(&c->s->s->router, c->path, c->arena));
+    (void)bh_http_set_header(c, "Allow", ht_router_allow(&c->s->s->router, c->path, c->arena));
     return 0;
 }
 
@@ -203,8 +204,8 @@ static int
 run_route(struct ht_call *x)
 {
     struct bh_http_server *s = x->s;
-    struct refusal not_found = { 404, NULL }, too_large = { 413, NULL };
-    bool options = strcmp(x->pub.method, "OPTIONS") == 0;
+    struct refusal         not_found = { 404, NULL }, too_large = { 413, NULL };
+    bool                   options = strcmp(x->pub.method, "OPTIONS") == 0;
 
     if (x->head.body == HT_BODY_LENGTH && x->head.length > s->o.max_body)
         return ht_run(x, s->step_count, reply_refusal, &too_large);
@@ -226,11 +227,11 @@ static int
 parse_call(struct ht_call *x, const struct ht_finder *f, const char *data, size_t size)
 {
     struct ht_target target;
-    unsigned fields = f->lines - 1;
-    char *copy = bh_arena_copy(x->arena, data, size);
-    int status = ht_head_parse(&x->head, copy, size,
-                               bh_arena_alloc(x->arena, (fields + 1) * sizeof(struct ht_field)),
-                               fields);
+    unsigned         fields = f->lines - 1;
+    char            *copy = bh_arena_copy(x->arena, data, size);
+    int              status =
+        ht_head_parse(&x->head, copy, size,
+                      bh_arena_alloc(x->arena, (fields + 1) * sizeof(struct ht_field)), fields);
 
     if (status == 0)
         status = ht_target_parse(&target, &x->head);
@@ -269,10 +270,10 @@ static enum after
 serve_one(struct ht_conn *k)
 {
     struct bh_http_server *s = k->s;
-    struct ht_finder f;
-    enum after after;
-    struct ht_call *x;
-    long end = read_head(k, &f);
+    struct ht_finder       f;
+    enum after             after;
+    struct ht_call        *x;
+    long                   end = read_head(k, &f);
 
     if (end == 0)
         return CLOSE;
@@ -292,8 +293,8 @@ serve_one(struct ht_conn *k)
         (void)run_refusal(x, (int)-end, f.reason);
     }
     after = after_reply(x, ht_reply_finish(x));
-    ht_call_end(x);
     atomic_fetch_sub_explicit(&s->active, 1, memory_order_relaxed);
+    ht_call_end(x);
     return after;
 }
 
@@ -301,7 +302,7 @@ static void
 linger(struct ht_conn *k)
 {
     int64_t deadline = bh_now() + HT_LINGER_TIME;
-    size_t total = 0;
+    size_t  total = 0;
     ssize_t n = 1;
 
     if (ht_flush(k) < 0 || bh_conn_shutdown_write(k->io) < 0)
@@ -313,17 +314,18 @@ linger(struct ht_conn *k)
     }
 }
 
-/* A panic outside the recovery boundary: in an observer, or in our own code. */
+/* A panic outside the recovery boundary: in an observer, a cleanup, or our own code. */
 static void
 outside_panicked(struct ht_conn *k, const struct bh_panic *p, const struct ht_caught *caught)
 {
     struct ht_call *x = k->call;
 
-    if (x == NULL || (p->kind == &bh_kind_http_abort && p->value == x))
-        return;
-    atomic_fetch_add_explicit(&k->s->panics, 1, memory_order_relaxed);
-    ht_report(x, p, caught, "observer", "aborted");
-    ht_break(x);
+    if (x == NULL || p->kind != &bh_kind_http_abort || p->value != x) {
+        atomic_fetch_add_explicit(&k->s->panics, 1, memory_order_relaxed);
+        ht_report(k->s, x, p, caught, x != NULL ? "observer" : "cleanup", "aborted");
+    }
+    if (x != NULL)
+        ht_break(x);
 }
 
 static void
@@ -354,21 +356,21 @@ serve_guarded(struct ht_conn *k, struct ht_caught *caught)
     serve_watched(k, caught);
 }
 
-static void
-conn_end(struct ht_conn *k)
+void
+ht_conn_end(struct ht_conn *k)
 {
     struct bh_http_server *s = k->s;
 
     if (k->call != NULL) { /* its chain panicked outside recover, or called bh_goexit */
         if (k->call->reply == HT_REPLY_COMMITTED)
             bh_conn_abort(k->io);
-        ht_call_end(k->call);
         atomic_fetch_sub_explicit(&s->active, 1, memory_order_relaxed);
+        ht_call_end(k->call);
     }
     bh_mutex_lock(&s->lock);
     if (k->newer != NULL)
         k->newer->older = k->older;
-    else
+    else if (s->conns == k) /* it may not have been in the list yet */
         s->conns = k->older;
     if (k->older != NULL)
         k->older->newer = k->newer;
@@ -384,10 +386,10 @@ conn_end(struct ht_conn *k)
 void
 ht_conn_main(void *args)
 {
-    struct ht_conn *k = *(struct ht_conn **)args;
+    struct ht_conn  *k = *(struct ht_conn **)args;
     struct ht_caught caught;
 
-    BH_DEFER(conn_end, k);
+    BH_DEFER(ht_conn_end, k);
     caught.done = false;
     caught.frame_count = 0;
     serve_guarded(k, &caught);

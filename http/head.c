@@ -127,9 +127,8 @@ ht_head_find(struct ht_finder *f, const char *data, size_t size, const struct ht
         f->seen = at + 1;
         if (at == f->line + 1) { /* an empty line */
             if (f->lines > 0)
-                return at + 1 - f->start <= l->head
-                           ? (long)(at + 1)
-                           : refuse_find(f, 431, "head too large");
+                return at + 1 - f->start <= l->head ? (long)(at + 1)
+                                                    : refuse_find(f, 431, "head too large");
             if (f->start > 0)
                 return refuse_find(f, 400, "empty lines before the request line");
             f->start = f->line = at + 1;
@@ -144,8 +143,7 @@ ht_head_find(struct ht_finder *f, const char *data, size_t size, const struct ht
     }
     f->seen = size;
     /* A CR may be the first half of the line's end. */
-    if (f->lines == 0 && size > f->line &&
-        size - f->line > l->line + (data[size - 1] == '\r'))
+    if (f->lines == 0 && size > f->line && size - f->line > l->line + (data[size - 1] == '\r'))
         return refuse_find(f, 414, "request line too long");
     if (size - f->start > l->head)
         return refuse_find(f, 431, "head too large");
@@ -216,8 +214,8 @@ field_line(struct ht_head *h, struct ht_field *f, char *p, char *end)
 /* What the fields say about framing and the connection, gathered in one walk. */
 struct framing {
     const struct ht_field *length, *coding;
-    unsigned lengths, codings, hosts, expects;
-    bool     close, alive, expect_known;
+    unsigned               lengths, codings, hosts, expects;
+    bool                   close, alive, expect_known;
 };
 
 /* Connection: a comma-separated list of tokens. */
@@ -335,7 +333,7 @@ static int
 own_pass(struct ht_head *h, struct framing *g, char *data, size_t size, unsigned max)
 {
     char *p = data, *feed = memchr(p, '\n', size);
-    int rc = request_line(h, p, feed - 1);
+    int   rc = request_line(h, p, feed - 1);
 
     while (rc == 0) {
         p = feed + 1;
@@ -385,9 +383,9 @@ llhttp_agrees(struct ht_head *h, const char *data, size_t size)
         .on_header_value_complete = on_value,
         .on_headers_complete = on_complete,
     };
-    struct seen seen = { 0 };
-    const char *method;
-    llhttp_t parser;
+    struct seen    seen = { 0 };
+    const char    *method;
+    llhttp_t       parser;
     llhttp_errno_t err;
 
     llhttp_init(&parser, HTTP_REQUEST, &settings);
@@ -411,7 +409,7 @@ int
 ht_head_parse(struct ht_head *h, char *data, size_t size, struct ht_field *fields, unsigned max)
 {
     struct framing g = { 0 };
-    int rc;
+    int            rc;
 
     memset(h, 0, sizeof *h);
     h->fields = fields;

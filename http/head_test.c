@@ -177,7 +177,8 @@ static const struct vector vectors[] = {
     NO(400, "Host differs from the request target", "GET http://b.example/ HTTP/1.1\r\n" H "\r\n"),
 
     /* limits */
-    NO(431, "too many header fields", "GET / HTTP/1.1\r\n" H "A:\r\nA:\r\nA:\r\nA:\r\nA:\r\nA:\r\nA:\r\nA:\r\n\r\n"),
+    NO(431, "too many header fields",
+       "GET / HTTP/1.1\r\n" H "A:\r\nA:\r\nA:\r\nA:\r\nA:\r\nA:\r\nA:\r\nA:\r\n\r\n"),
 };
 
 TEST_PLAIN(head, vectors_are_judged_as_they_should_be)

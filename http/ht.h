@@ -166,6 +166,7 @@ struct ht_conn {
 };
 
 void ht_conn_main(void *args); /* struct ht_conn **: takes it over */
+void ht_conn_end(struct ht_conn *k); /* close, unlink, free */
 /* ht_fill -- read more input.  Returns: bytes, 0 at the end, or an error.  Flushes output first. */
 ssize_t ht_fill(struct ht_conn *k, int64_t deadline);
 /* ht_conn_wake -- make an idle connection notice that the server drains. */
@@ -274,7 +275,8 @@ struct ht_caught {
     uintptr_t frames[BH_HTTP_PANIC_FRAMES];
 };
 void ht_note_stack(struct ht_caught *caught); /* to be deferred around what may panic */
-void ht_report(struct ht_call *x, const struct bh_panic *p, const struct ht_caught *caught,
-               const char *where, const char *outcome);
+/* ht_report -- keep a report.  x: the call it happened in, or NULL. */
+void ht_report(struct bh_http_server *s, const struct ht_call *x, const struct bh_panic *p,
+               const struct ht_caught *caught, const char *where, const char *outcome);
 
 #endif

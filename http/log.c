@@ -32,8 +32,8 @@ write_line(const struct bh_http_call *c, int fd, int64_t elapsed, const char *no
 {
     char line[LINE_SIZE], path[PATH_SHOWN], query[PATH_SHOWN / 2], time[40], why[128];
     struct timespec now;
-    struct tm tm;
-    int n;
+    struct tm       tm;
+    int             n;
 
     (void)clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
@@ -41,12 +41,12 @@ write_line(const struct bh_http_call *c, int fd, int64_t elapsed, const char *no
     escape(path, sizeof path, c->path);
     escape(query, sizeof query, c->query);
     escape(why, sizeof why, note);
-    n = snprintf(line, sizeof line, "%s.%03ldZ %s \"%s %s%s%s HTTP/1.%d\" %d%s %llu %.6f %llu%s%s%s\n",
-                 time, now.tv_nsec / 1000000, c->peer, c->method, path,
-                 c->query[0] != '\0' ? "?" : "", query, c->version % 10, c->status,
-                 c->aborted ? "!" : "", (unsigned long long)c->sent, (double)elapsed / 1e9,
-                 (unsigned long long)c->id, *why != '\0' ? " \"" : "", why,
-                 *why != '\0' ? "\"" : "");
+    n = snprintf(
+        line, sizeof line, "%s.%03ldZ %s \"%s %s%s%s HTTP/1.%d\" %d%s %llu %.6f %llu%s%s%s\n",
+        time, now.tv_nsec / 1000000, c->peer, c->method, path, c->query[0] != '\0' ? "?" : "",
+        query, c->version % 10, c->status, c->aborted ? "!" : "", (unsigned long long)c->sent,
+        (double)elapsed / 1e9, (unsigned long long)c->id, *why != '\0' ? " \"" : "", why,
+        *why != '\0' ? "\"" : "");
     if (n >= LINE_SIZE)
         n = LINE_SIZE - 1;
     /* A log that cannot be written must not fail requests. */

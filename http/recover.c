@@ -35,17 +35,17 @@ ht_note_stack(struct ht_caught *caught)
 /* ---- the middleware ------------------------------------------------------------------ */
 
 struct boundary {
-    struct ht_caught  caught;
-    struct ht_call   *x;
-    struct ht_line  **lines_end; /* as it was on entry */
-    int               step;
+    struct ht_caught caught;
+    struct ht_call  *x;
+    struct ht_line **lines_end; /* as it was on entry */
+    int              step;
 };
 
 static int
 answer_panic(struct boundary *b, const struct bh_panic *p)
 {
     struct ht_call *x = b->x;
-    bool committed = x->reply == HT_REPLY_COMMITTED;
+    bool            committed = x->reply == HT_REPLY_COMMITTED;
 
     x->step = b->step;
     if (p->kind == &bh_kind_http_abort && p->value == x) {
@@ -53,7 +53,7 @@ answer_panic(struct boundary *b, const struct bh_panic *p)
         return BH_ECANCELED;
     }
     atomic_fetch_add_explicit(&x->s->panics, 1, memory_order_relaxed);
-    ht_report(x, p, &b->caught, "handler", committed ? "aborted" : "500");
+    ht_report(x->s, x, p, &b->caught, "handler", committed ? "aborted" : "500");
     if (committed) {
         ht_break(x);
     } else {
@@ -89,7 +89,7 @@ int
 bh_http_recover(struct bh_http_call *c, void *arg)
 {
     struct boundary b;
-    int rc;
+    int             rc;
 
     (void)arg;
     b.x = ht_own(c);
@@ -115,28 +115,28 @@ copy_text(char *to, size_t size, const char *from)
 #define COPY(to, from) copy_text((to), sizeof(to), (from))
 
 void
-ht_report(struct ht_call *x, const struct bh_panic *p, const struct ht_caught *caught,
-          const char *where, const char *outcome)
+ht_report(struct bh_http_server *s, const struct ht_call *x, const struct bh_panic *p,
+          const struct ht_caught *caught, const char *where, const char *outcome)
 {
-    struct ht_reports *all = &x->s->reports;
+    struct ht_reports    *all = &s->reports;
     struct bh_http_panic *r;
-    const char *text = bh_panic_text(p); /* may call out: before the lock */
-    struct timespec now;
+    const char           *text = bh_panic_text(p); /* may call out: before the lock */
+    struct timespec       now;
 
     (void)clock_gettime(CLOCK_REALTIME, &now);
     bh_mutex_lock(&all->lock);
     r = &all->kept[all->count % BH_HTTP_PANICS_KEPT];
     r->number = ++all->count;
     r->time_ms = now.tv_sec * 1000 + now.tv_nsec / 1000000;
-    r->request = x->pub.id;
+    r->request = x != NULL ? x->pub.id : 0;
     r->goroutine = p->goroutine;
     r->signal = p->signal;
     r->line = p->line;
     r->fault_addr = p->fault_addr;
     COPY(r->where, where);
     COPY(r->outcome, outcome);
-    COPY(r->route, x->pub.route);
-    COPY(r->target, x->pub.path);
+    COPY(r->route, x != NULL ? x->pub.route : NULL);
+    COPY(r->target, x != NULL ? x->pub.path : NULL);
     COPY(r->kind, p->kind != NULL ? p->kind->name : "");
     COPY(r->file, p->file);
     COPY(r->text, text);
@@ -149,7 +149,7 @@ int
 bh_http_panics(struct bh_http_server *s, struct bh_http_panic *reports, int max)
 {
     struct ht_reports *all = &s->reports;
-    int n = 0;
+    int                n = 0;
 
     bh_mutex_lock(&all->lock);
     for (uint64_t i = all->count; i > 0 && n < max && all->count - i < BH_HTTP_PANICS_KEPT; i--)

@@ -1,5 +1,5 @@
 /* recover_test.c -- the boundary: panics, half-sent replies, misuse, background work. */
-#include "fixture.h"
+#include "http_fixture.h"
 
 #include <errno.h>
 
@@ -10,7 +10,7 @@
 
 enum { SIZE = 1 << 16 };
 static char answer[SIZE];
-#define H "Host: a\r\n"
+#define H         "Host: a\r\n"
 #define GET(path) "GET " path " HTTP/1.1\r\n" H "\r\n"
 
 static int *volatile nowhere;
@@ -156,7 +156,7 @@ locks(struct bh_http_call *c, void *arg)
     return bh_http_reply(c, 200, "locked\n");
 }
 
-static int observed_status, observed_rc;
+static int  observed_status, observed_rc;
 static bool observed_abort;
 
 static int
@@ -251,13 +251,14 @@ TEST_REAL(recover, answers_json_to_who_asks_for_it)
     start(&f);
     talk(&f, "GET /panic HTTP/1.1\r\n" H "Accept: application/json\r\n\r\n", answer, SIZE);
     EXPECT_HAS(answer, "\r\nContent-Type: application/json\r\n");
-    EXPECT_STARTS(body_of(answer), "{\"status\":500,\"error\":\"Internal Server Error\",\"request\":");
+    EXPECT_STARTS(body_of(answer),
+                  "{\"status\":500,\"error\":\"Internal Server Error\",\"request\":");
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
 TEST_REAL(recover, the_report_says_what_where_and_for_whom)
 {
-    static char stack[8192];
+    static char    stack[8192];
     struct fixture f;
 
     start(&f);
@@ -288,8 +289,8 @@ TEST_REAL(recover, faults_are_500_with_their_stack)
         "runtime error: integer divide by zero", "runtime error: stack overflow"
     };
     static const char *const tops[] = { "nulls(...)", "divides(...)", "descend(...)" };
-    static char stack[16384];
-    struct fixture f;
+    static char              stack[16384];
+    struct fixture           f;
 
     start(&f);
     for (int i = 0; i < 3; i++) {
@@ -377,7 +378,7 @@ TEST_REAL(recover, in_http_1_0_a_half_sent_reply_ends_in_a_reset)
 
 TEST_REAL(recover, an_abort_is_no_panic_and_sends_nothing)
 {
-    struct fixture f;
+    struct fixture       f;
     struct bh_http_panic report;
 
     start(&f);
@@ -475,7 +476,7 @@ TEST_REAL(recover, a_body_shorter_than_announced_is_a_500_or_a_broken_transfer)
 TEST_REAL(recover, keeps_the_latest_reports_newest_first)
 {
     static struct bh_http_panic reports[2 * BH_HTTP_PANICS_KEPT];
-    struct fixture f;
+    struct fixture              f;
 
     start(&f);
     struct bh_conn *c = fixture_dial(&f);
@@ -497,7 +498,9 @@ struct work {
 };
 static struct work work;
 
-struct job { int number; };
+struct job {
+    int number;
+};
 
 static void
 job_panics(struct bh_http_call *c, void *args)
@@ -595,7 +598,7 @@ TEST_REAL(background, a_panic_costs_neither_the_reply_nor_the_server)
 
 TEST_REAL(background, work_outlives_the_reply_with_the_requests_memory)
 {
-    static char text[128];
+    static char    text[128];
     struct fixture f;
 
     start_jobs(&f);

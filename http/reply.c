@@ -33,7 +33,7 @@ static int
 write_out(struct ht_conn *k, const char *data, size_t size)
 {
     while (size > 0 && k->error == 0) {
-        size_t piece = size < HT_WRITE_SIZE ? size : HT_WRITE_SIZE;
+        size_t  piece = size < HT_WRITE_SIZE ? size : HT_WRITE_SIZE;
         ssize_t n;
 
         bh_conn_set_write_deadline(k->io, bh_now() + k->s->o.write_timeout);
@@ -98,7 +98,7 @@ static const char *
 date_text(struct ht_conn *k)
 {
     struct timespec now;
-    struct tm tm;
+    struct tm       tm;
 
     (void)clock_gettime(CLOCK_REALTIME_COARSE, &now);
     if (now.tv_sec != k->date_second) {
@@ -121,7 +121,7 @@ put(char *at, const char *text)
 static char *
 put_number(char *at, uint64_t number)
 {
-    char digits[20];
+    char   digits[20];
     size_t n = sizeof digits;
 
     do
@@ -168,9 +168,9 @@ static void
 commit(struct ht_call *x, int64_t size)
 {
     struct ht_conn *k = x->k;
-    int status = x->pub.status;
-    const char *words = bh_http_status_text(status);
-    char *at;
+    int             status = x->pub.status;
+    const char     *words = bh_http_status_text(status);
+    char           *at;
 
     decide_keep(x);
     x->send_chunked = size < 0 && x->pub.version == 11 && !x->bodyless;
@@ -207,7 +207,7 @@ commit(struct ht_call *x, int64_t size)
 static int
 send_body(struct ht_call *x, const void *data, size_t size)
 {
-    char line[24];
+    char  line[24];
     char *at = line;
 
     if (x->bodyless || size == 0)
@@ -222,8 +222,9 @@ send_body(struct ht_call *x, const void *data, size_t size)
 
 /* ---- fields -------------------------------------------------------------------------- */
 
-static void
-check_field(struct ht_call *x, const char *name, const char *value)
+/* Returns: -EALREADY if it is too late: that depends on sizes, so it is no misuse. */
+static int
+check_field(const struct ht_call *x, const char *name, const char *value)
 {
     static const char *const framing[] = { "Content-Length", "Transfer-Encoding", "Connection",
                                            "Date" };
@@ -233,42 +234,43 @@ check_field(struct ht_call *x, const char *name, const char *value)
     for (size_t i = 0; i < sizeof framing / sizeof framing[0]; i++)
         if (strcasecmp(name, framing[i]) == 0)
             bh_panic("http: header field %s is the server's to set", framing[i]);
-    if (x->reply == HT_REPLY_COMMITTED)
-        bh_panic("http: header field %s set after the head of the reply was sent", name);
+    return x->reply == HT_REPLY_COMMITTED ? -EALREADY : 0;
 }
 
-void
+int
 bh_http_add_header(struct bh_http_call *c, const char *name, const char *value)
 {
     struct ht_call *x = ht_own(c);
     struct ht_line *l;
 
-    check_field(x, name, value);
+    if (check_field(x, name, value) < 0)
+        return -EALREADY;
     l = bh_arena_alloc(x->arena, sizeof *l);
     l->name = bh_arena_string(x->arena, name, strlen(name));
     l->value = bh_arena_string(x->arena, value, strlen(value));
     *x->lines_end = l;
     x->lines_end = &l->next;
+    return 0;
 }
 
-void
+int
 bh_http_set_header(struct bh_http_call *c, const char *name, const char *value)
 {
     struct ht_call *x = ht_own(c);
+    struct ht_line *l = x->lines;
 
+    if (check_field(x, name, value) < 0)
+        return -EALREADY;
     if (strcasecmp(name, "Content-Type") == 0) {
-        check_field(x, name, value);
         x->type = bh_arena_string(x->arena, value, strlen(value));
-        return;
+        return 0;
     }
-    for (struct ht_line *l = x->lines; l != NULL; l = l->next) {
-        if (strcasecmp(l->name, name) == 0) {
-            check_field(x, name, value);
-            l->value = bh_arena_string(x->arena, value, strlen(value));
-            return;
-        }
-    }
-    bh_http_add_header(c, name, value);
+    while (l != NULL && strcasecmp(l->name, name) != 0)
+        l = l->next;
+    if (l == NULL)
+        return bh_http_add_header(c, name, value);
+    l->value = bh_arena_string(x->arena, value, strlen(value));
+    return 0;
 }
 
 /* ---- replies at once ------------------------------------------------------------------ */
@@ -389,7 +391,7 @@ int
 bh_http_print(struct bh_http_call *c, const char *format, ...)
 {
     va_list args;
-    char *text;
+    char   *text;
 
     va_start(args, format);
     text = bh_arena_vprint(ht_own(c)->arena, format, args);
@@ -421,7 +423,7 @@ void
 ht_reply_error(struct ht_call *x, int status, const char *reason)
 {
     struct bh_http_call *c = &x->pub;
-    const char *words = bh_http_status_text(status);
+    const char          *words = bh_http_status_text(status);
 
     if (x->reply == HT_REPLY_COMMITTED)
         return;
@@ -430,9 +432,9 @@ ht_reply_error(struct ht_call *x, int status, const char *reason)
     x->length = -1;
     x->buffered = 0;
     if (wants_json(x))
-        (void)bh_http_reply_json(c, status, "{\"status\":%d,\"error\":\"%s\",\"request\":%llu}\n",
-                                 status, reason != NULL ? reason : words,
-                                 (unsigned long long)c->id);
+        (void)bh_http_reply_json(c, status,
+                                 "{\"status\":%d,\"error\":\"%s\",\"request\":%llu}\n", status,
+                                 reason != NULL ? reason : words, (unsigned long long)c->id);
     else
         (void)bh_http_reply(c, status, "%d %s%s%s\n", status, words, reason != NULL ? ": " : "",
                             reason != NULL ? reason : "");

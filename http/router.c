@@ -28,14 +28,14 @@
 #include <bulkhead/go/panic.h>
 
 struct ht_node {
-    const char       *text; /* of a literal */
-    size_t            length;
-    struct ht_node  **literals; /* sorted by length, then bytes */
-    int               literal_count;
-    struct ht_node   *param;
-    struct ht_node   *rest;
+    const char             *text; /* of a literal */
+    size_t                  length;
+    struct ht_node        **literals; /* sorted by length, then bytes */
+    int                     literal_count;
+    struct ht_node         *param;
+    struct ht_node         *rest;
     const struct ht_route **routes; /* that end here */
-    int               route_count;
+    int                     route_count;
 };
 
 static void *
@@ -54,7 +54,7 @@ static const char *
 parse_segment(struct ht_route *r, char *text)
 {
     struct ht_segment *s = &r->segments[r->segment_count];
-    size_t length = strlen(text);
+    size_t             length = strlen(text);
 
     if (r->segment_count == HT_MAX_SEGMENTS)
         return "too many segments";
@@ -74,7 +74,8 @@ parse_segment(struct ht_route *r, char *text)
         s->kind = HT_REST;
         length -= 3;
     }
-    if (strspn(s->text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != length)
+    if (strspn(s->text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") !=
+        length)
         return "a {name} consists of letters, digits and _";
     if (++r->param_count > HT_MAX_PARAMS)
         return "too many {name}s";
@@ -88,7 +89,7 @@ parse_segment(struct ht_route *r, char *text)
 static const char *
 parse_pattern(struct ht_route *r)
 {
-    char *space = strchr(r->text, ' '), *p;
+    char       *space = strchr(r->text, ' '), *p;
     const char *fault = NULL;
 
     if (space == NULL || !ht_is_token(r->text, (size_t)(space - r->text)))
@@ -159,9 +160,9 @@ find_literal(const struct ht_node *n, const char *text, size_t length)
     int lo = 0, hi = n->literal_count;
 
     while (lo < hi) {
-        int mid = (lo + hi) / 2;
+        int                   mid = (lo + hi) / 2;
         const struct ht_node *child = n->literals[mid];
-        int order = compare(child->length, child->text, length, text);
+        int                   order = compare(child->length, child->text, length, text);
 
         if (order == 0)
             return mid;
@@ -177,7 +178,7 @@ static struct ht_node *
 child_of(struct ht_node *n, const struct ht_segment *s)
 {
     struct ht_node **slot = s->kind == HT_PARAM ? &n->param : &n->rest;
-    int at;
+    int              at;
 
     if (s->kind != HT_LITERAL) {
         if (*slot == NULL)
@@ -204,7 +205,7 @@ ht_router_freeze(struct ht_router *r)
     r->root = node_new("");
     for (int i = 0; i < r->count; i++) {
         const struct ht_route *route = r->routes[i];
-        struct ht_node *n = r->root;
+        struct ht_node        *n = r->root;
 
         for (int k = 0; k < route->segment_count; k++)
             n = child_of(n, &route->segments[k]);
@@ -242,16 +243,16 @@ ht_router_free(struct ht_router *r)
 /* ---- matching ---------------------------------------------------------------------- */
 
 struct walk {
-    const char *segments[HT_MAX_SEGMENTS]; /* as sent, for parameters */
-    size_t      lengths[HT_MAX_SEGMENTS];
-    const char *plain[HT_MAX_SEGMENTS]; /* unescaped, for literals */
-    size_t      plain_lengths[HT_MAX_SEGMENTS];
-    int         count;
-    const char *end; /* of the path */
-    const char *method;
+    const char      *segments[HT_MAX_SEGMENTS]; /* as sent, for parameters */
+    size_t           lengths[HT_MAX_SEGMENTS];
+    const char      *plain[HT_MAX_SEGMENTS]; /* unescaped, for literals */
+    size_t           plain_lengths[HT_MAX_SEGMENTS];
+    int              count;
+    const char      *end; /* of the path */
+    const char      *method;
     struct ht_match *m;
-    void      (*each)(const struct ht_route *route, void *arg); /* collect instead of match */
-    void       *arg;
+    void (*each)(const struct ht_route *route, void *arg); /* collect instead of match */
+    void *arg;
 };
 
 static bool
@@ -261,8 +262,8 @@ cut_path(struct walk *w, const char *path, struct bh_arena *arena)
 
     while (p != NULL) {
         const char *segment = p + 1;
-        size_t length;
-        int i = w->count;
+        size_t      length;
+        int         i = w->count;
 
         if (i == HT_MAX_SEGMENTS)
             return false;
@@ -273,7 +274,7 @@ cut_path(struct walk *w, const char *path, struct bh_arena *arena)
         w->end = segment + length;
         if (memchr(segment, '%', length) != NULL) {
             char *plain = bh_arena_alloc(arena, length + 1);
-            long plain_length = ht_unescape(plain, segment, length, false);
+            long  plain_length = ht_unescape(plain, segment, length, false);
 
             if (plain_length < 0)
                 return false;
@@ -363,8 +364,8 @@ static void
 allow_method(const struct ht_route *route, void *arg)
 {
     struct allow *a = arg;
-    size_t length = strlen(route->method);
-    const char *found = strstr(a->text, route->method);
+    size_t        length = strlen(route->method);
+    const char   *found = strstr(a->text, route->method);
 
     /* The same method may come from {name} and from a literal. */
     while (found != NULL && !((found == a->text || found[-1] == ' ') &&
@@ -382,7 +383,7 @@ const char *
 ht_router_allow(const struct ht_router *r, const char *path, struct bh_arena *arena)
 {
     struct allow a = { .arena = arena, .text = "" };
-    struct walk w;
+    struct walk  w;
 
     w.count = 0;
     w.m = NULL;

@@ -14,15 +14,16 @@ nothing(struct bh_http_call *c, void *arg)
     return 0;
 }
 
-static struct ht_router  router;
-static struct bh_arena  *arena;
+static struct ht_router router;
+static struct bh_arena *arena;
 
 static void
 with_routes(const char *const *patterns)
 {
     memset(&router, 0, sizeof router);
     for (; *patterns != NULL; patterns++)
-        ht_router_add(&router, *patterns, nothing, NULL, &(struct ht_place){ "nothing", "f.c", 1 });
+        ht_router_add(&router, *patterns, nothing, NULL,
+                      &(struct ht_place){ "nothing", "f.c", 1 });
     ht_router_freeze(&router);
     arena = bh_arena_new(0);
 }
@@ -38,9 +39,9 @@ drop_routes(void)
 static const char *
 find(const char *method, const char *path)
 {
-    static char text[256];
+    static char     text[256];
     struct ht_match m;
-    int n, param = 0;
+    int             n, param = 0;
 
     ht_router_match(&router, method, path, arena, &m);
     if (m.route == NULL)
@@ -82,7 +83,8 @@ TEST_PLAIN(router, goes_back_when_a_deeper_level_fails)
 
 TEST_PLAIN(router, a_name_needs_a_segment_and_slashes_count)
 {
-    with_routes((const char *const[]){ "GET /a/{x}", "GET /b/", "GET /", "GET /f/{r...}", NULL });
+    with_routes(
+        (const char *const[]){ "GET /a/{x}", "GET /b/", "GET /", "GET /f/{r...}", NULL });
     EXPECT_STR(find("GET", "/a/"), "404");
     EXPECT_STR(find("GET", "/a"), "404");
     EXPECT_STR(find("GET", "/a/x/"), "404");
@@ -120,7 +122,7 @@ TEST_PLAIN(router, tells_a_wrong_method_from_an_unknown_path)
 
 TEST_PLAIN(router, finds_its_way_among_many_literals)
 {
-    static char text[300][24];
+    static char        text[300][24];
     static const char *patterns[301];
 
     for (int i = 0; i < 300; i++) {
@@ -141,7 +143,8 @@ TEST_PLAIN(router, a_path_of_too_many_segments_matches_nothing)
     with_routes((const char *const[]){ "GET /{r...}", NULL });
     for (int i = 0; i < 2 * HT_MAX_SEGMENTS; i += 2)
         memcpy(path + i, "/a", 2);
-    EXPECT_STR(find("GET", path) + 0, "GET /{r...} r=a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a");
+    EXPECT_STR(find("GET", path) + 0,
+               "GET /{r...} r=a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a/a");
     memcpy(path + 2 * HT_MAX_SEGMENTS, "/a", 3);
     EXPECT_STR(find("GET", path), "404");
     drop_routes();
@@ -196,8 +199,8 @@ TEST(check, routes_without_recover_are_refused)
 TEST(check, recover_twice_is_refused_with_both_places)
 {
     struct bh_http_server *s = bh_http_server_new(NULL);
-    char both[128];
-    int first = __LINE__ + 1;
+    char                   both[128];
+    int                    first = __LINE__ + 1;
     bh_http_use(s, bh_http_recover, NULL);
     bh_http_use(s, bh_http_recover, NULL);
 
@@ -305,7 +308,7 @@ TEST(check, routes_of_which_neither_is_more_specific_conflict)
 TEST(check, the_table_of_routes_shows_the_chain)
 {
     struct bh_http_server *s = bh_http_server_new(NULL);
-    char text[1024];
+    char                   text[1024];
 
     bh_http_use(s, bh_http_recover, NULL);
     bh_http_handle(s, "GET /a/{x}", nothing, NULL);

@@ -157,15 +157,12 @@ bh_http_stats(struct bh_http_server *s, struct bh_http_stats *stats)
 void
 ht_server_conn_ended(struct bh_http_server *s)
 {
-    bool draining = atomic_load(&s->draining);
-    struct bh_chan *gone = draining ? bh_chan_ref(s->gone) : NULL;
+    struct bh_chan *gone = bh_chan_ref(s->gone);
 
-    /* From here on the server may be freed. */
+    /* The server may be freed as soon as `open` says that nobody is left. */
     atomic_fetch_sub(&s->open, 1);
-    if (gone != NULL) {
-        (void)bh_try_send(gone, &(char){ 0 });
-        bh_chan_unref(gone);
-    }
+    (void)bh_try_send(gone, &(char){ 0 });
+    bh_chan_unref(gone);
 }
 
 /* Tell a client that there is no room, without letting it hold anything for long. */
@@ -174,17 +171,30 @@ turn_away(void *args)
 {
     static const char reply[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
                                 "Retry-After: 1\r\nContent-Length: 0\r\n\r\n";
-    struct ht_conn *k = *(struct ht_conn **)args;
-    char sink[512];
+    struct ht_conn   *k = *(struct ht_conn **)args;
+    char              sink[512];
 
     bh_conn_set_deadline(k->io, bh_now() + BH_SECOND);
     if (bh_write(k->io, reply, sizeof reply - 1) > 0 && bh_conn_shutdown_write(k->io) == 0)
         while (bh_read(k->io, sink, sizeof sink) > 0)
             continue;
-    bh_conn_free(k->io);
     atomic_fetch_sub(&k->s->turning_away, 1);
-    ht_server_conn_ended(k->s);
-    free(k);
+    ht_conn_end(k);
+}
+
+/* Go on with k on a goroutine of its own.  Returns: false if none could be had; k is gone. */
+static bool
+launch(struct ht_conn *k, bh_fn *fn)
+{
+    BH_RECOVER(p) {
+        (void)p;
+        ht_conn_end(k);
+        return false;
+    }
+    bh_go_with((&(struct bh_go_options){ .name = "http connection",
+                                         .stack_size = k->s->o.stack_size }),
+               fn, &k);
+    return true;
 }
 
 static void
@@ -200,14 +210,13 @@ start_conn(struct bh_http_server *s, struct bh_conn *io)
     k->io = io;
     if (atomic_fetch_add(&s->open, 1) >= (int64_t)s->o.max_connections) {
         atomic_fetch_add(&s->turned_away, 1);
-        if (atomic_fetch_add(&s->turning_away, 1) < HT_MAX_TURNING_AWAY) {
-            bh_go(turn_away, &k);
+        if (atomic_load(&s->turning_away) >= HT_MAX_TURNING_AWAY) {
+            ht_conn_end(k);
             return;
         }
-        atomic_fetch_sub(&s->turning_away, 1);
-        bh_conn_free(io);
-        free(k);
-        ht_server_conn_ended(s);
+        atomic_fetch_add(&s->turning_away, 1);
+        if (!launch(k, turn_away))
+            atomic_fetch_sub(&s->turning_away, 1);
         return;
     }
     atomic_fetch_add(&s->connections, 1);
@@ -217,9 +226,7 @@ start_conn(struct bh_http_server *s, struct bh_conn *io)
         s->conns->newer = k;
     s->conns = k;
     bh_mutex_unlock(&s->lock);
-    bh_go_with((&(struct bh_go_options){ .name = "http connection",
-                                         .stack_size = s->o.stack_size }),
-               ht_conn_main, &k);
+    (void)launch(k, ht_conn_main);
 }
 
 struct accepting {
@@ -232,8 +239,8 @@ static void
 accept_loop(void *args)
 {
     struct accepting *a = args;
-    struct bh_conn *io;
-    int rc;
+    struct bh_conn   *io;
+    int               rc;
 
     BH_DEFER(bh_waitgroup_done, a->done);
     for (;;) {
@@ -242,8 +249,9 @@ accept_loop(void *args)
             start_conn(a->s, io);
         else if (rc == BH_ECLOSED || atomic_load(&a->s->draining))
             return;
-        else if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM || rc == -ENOBUFS)
-            bh_sleep(ACCEPT_PAUSE_MS * BH_MILLISECOND); /* others must close first */
+        else if (rc != -ECONNABORTED &&
+                 rc != -EPROTO) /* out of descriptors: others must close */
+            bh_sleep(ACCEPT_PAUSE_MS * BH_MILLISECOND);
     }
 }
 
@@ -258,8 +266,8 @@ wait_gone(struct bh_http_server *s, int64_t timeout_ns)
     BH_DEFER(bh_timer_free, timer);
     while (atomic_load(&s->open) > 0) {
         enum { GONE, LATE };
-        if (bh_select([GONE] = BH_RECV(s->gone, NULL),
-                      [LATE] = BH_RECV(bh_timer_chan(timer), NULL)) == LATE)
+        if (bh_select([GONE] = BH_RECV(s->gone, NULL), [LATE] = BH_RECV(bh_timer_chan(timer),
+                                                                        NULL)) == LATE)
             return atomic_load(&s->open) == 0;
     }
     return true;
@@ -300,8 +308,8 @@ int
 bh_http_serve(struct bh_ctx *ctx, struct bh_http_server *s)
 {
     struct bh_waitgroup done = { 0 };
-    char faults[1024];
-    int rc;
+    char                faults[1024];
+    int                 rc;
 
     if (bh_http_check(s, faults, sizeof faults) > 0) {
         faults[strcspn(faults, "\n")] = '\0';
@@ -344,7 +352,7 @@ static void
 watch_signals(void *args)
 {
     struct watching *w = args;
-    int number = 0;
+    int              number = 0;
 
     BH_DEFER(bh_waitgroup_done, w->done);
     if (!bh_recv(w->signals, &number))
@@ -357,9 +365,9 @@ watch_signals(void *args)
 int
 bh_http_serve_until_signal(struct bh_http_server *s)
 {
-    struct bh_chan *signals = BH_CHAN(int, 4);
+    struct bh_chan     *signals = BH_CHAN(int, 4);
     struct bh_waitgroup done = { 0 };
-    int rc;
+    int                 rc;
 
     BH_DEFER(bh_chan_unref, signals);
     rc = bh_signal_notify(signals, SIGTERM);

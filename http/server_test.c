@@ -1,5 +1,5 @@
 /* server_test.c -- over real sockets: connections, pipelining, limits, times, draining. */
-#include "fixture.h"
+#include "http_fixture.h"
 
 #include <sys/socket.h>
 
@@ -19,11 +19,10 @@ static int
 echo(struct bh_http_call *c, void *arg)
 {
     const char *body;
-    ssize_t size = bh_http_body(c, &body);
+    ssize_t     size = bh_http_body(c, &body);
 
     (void)arg;
-    return size < 0 ? (int)size
-                    : bh_http_reply_bytes(c, 200, "text/plain", body, (size_t)size);
+    return size < 0 ? (int)size : bh_http_reply_bytes(c, 200, "text/plain", body, (size_t)size);
 }
 
 /* Says the path without looking at the body. */
@@ -95,8 +94,8 @@ TEST_REAL(server, keeps_a_connection_for_many_requests)
 TEST_REAL(server, answers_pipelined_requests_in_order)
 {
     struct fixture f;
-    static char requests[SIZE], expected[64];
-    int n = 0;
+    static char    requests[SIZE], expected[64];
+    int            n = 0;
 
     start(&f, NULL);
     for (int i = 0; i < 200; i++)
@@ -118,8 +117,9 @@ TEST_REAL(server, answers_pipelined_requests_in_order)
 
 TEST_REAL(server, takes_a_request_one_byte_at_a_time)
 {
-    static const char request[] = "POST /echo HTTP/1.1\r\n" H
-                                  "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n";
+    static const char request[] =
+        "POST /echo HTTP/1.1\r\n" H
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n";
     struct fixture f;
 
     start(&f, NULL);
@@ -167,7 +167,8 @@ TEST_REAL(server, head_has_the_length_but_no_body)
     struct fixture f;
 
     start(&f, NULL);
-    talk(&f, "HEAD /hello/you HTTP/1.1\r\n" H "\r\nGET /hello/b HTTP/1.1\r\n" H "\r\n", answer, SIZE);
+    talk(&f, "HEAD /hello/you HTTP/1.1\r\n" H "\r\nGET /hello/b HTTP/1.1\r\n" H "\r\n", answer,
+         SIZE);
     EXPECT_HAS(answer, "Content-Length: 11\r\n\r\nHTTP/1.1 200");
     EXPECT_EQ(fixture_stop(&f), 0);
 }
@@ -212,7 +213,7 @@ TEST_REAL(server, a_refused_request_closes_and_what_follows_is_not_read)
 TEST_REAL(server, too_long_lines_and_heads_get_their_status)
 {
     struct fixture f;
-    static char request[8192];
+    static char    request[8192];
 
     start(&f, &(struct bh_http_options){ .max_line = 100, .max_head = 1000, .max_fields = 4 });
     snprintf(request, sizeof request, "GET /%0200d HTTP/1.1\r\n" H "\r\n", 0);
@@ -247,8 +248,8 @@ TEST_REAL(server, too_large_bodies_are_413_announced_or_chunked)
 TEST_REAL(server, a_client_still_sending_gets_to_read_413)
 {
     struct fixture f;
-    static char piece[64 << 10];
-    ssize_t n;
+    static char    piece[64 << 10];
+    ssize_t        n;
 
     start(&f, &(struct bh_http_options){ .max_body = 10 });
     struct bh_conn *c = fixture_dial(&f);
@@ -268,7 +269,8 @@ TEST_REAL(server, reads_away_a_body_that_the_handler_ignored)
 
     start(&f, NULL);
     talk(&f,
-         "POST /ignore HTTP/1.1\r\n" H "Content-Length: 26\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n"
+         "POST /ignore HTTP/1.1\r\n" H
+         "Content-Length: 26\r\n\r\nGET /x HTTP/1.1\r\nHost: a\r\n"
          "POST /ignore HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
          "GET /hello/next HTTP/1.1\r\n" H "\r\n",
          answer, SIZE);
@@ -298,7 +300,8 @@ TEST_REAL(server, expect_continue_is_answered_when_the_handler_reads)
 
     start(&f, NULL);
     struct bh_conn *c = fixture_dial(&f);
-    send_text(c, "POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+    send_text(c,
+              "POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\nExpect: 100-continue\r\n\r\n");
     read_reply(c, answer, SIZE);
     EXPECT_STR(answer, "HTTP/1.1 100 Continue\r\n\r\n");
     send_text(c, "abc");
@@ -308,7 +311,8 @@ TEST_REAL(server, expect_continue_is_answered_when_the_handler_reads)
 
     /* A handler that does not read spares the upload; then the connection must end. */
     c = fixture_dial(&f);
-    send_text(c, "POST /ignore HTTP/1.1\r\n" H "Content-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+    send_text(c, "POST /ignore HTTP/1.1\r\n" H
+                 "Content-Length: 3\r\nExpect: 100-continue\r\n\r\n");
     EXPECT_EQ(bh_conn_shutdown_write(c), 0);
     read_to_end(c, answer, SIZE);
     EXPECT_STARTS(answer, "HTTP/1.1 200 OK\r\n");
@@ -358,7 +362,7 @@ static int
 flood(struct bh_http_call *c, void *arg)
 {
     static char piece[64 << 10];
-    int rc = 0;
+    int         rc = 0;
 
     bh_http_start(c, 200, "text/plain", -1);
     for (int i = 0; i < 4096 && rc == 0; i++)
@@ -370,9 +374,9 @@ flood(struct bh_http_call *c, void *arg)
 TEST_REAL(server, a_client_that_does_not_read_is_cut_off_by_the_write_timeout)
 {
     struct bh_chan *result = BH_CHAN(int, 1);
-    struct fixture f = { .s = bh_http_server_new(&(struct bh_http_options){
-                             .write_timeout = 100 * BH_MILLISECOND }) };
-    int rc = 0;
+    struct fixture  f = { .s = bh_http_server_new(&(struct bh_http_options){
+                              .write_timeout = 100 * BH_MILLISECOND }) };
+    int             rc = 0;
 
     bh_http_use(f.s, bh_http_recover, NULL);
     bh_http_handle(f.s, "GET /flood", flood, result);
@@ -428,7 +432,7 @@ TEST_REAL(server, closes_after_the_allowed_number_of_requests)
 TEST_REAL(server, survives_clients_that_leave_at_every_byte)
 {
     static const char request[] = "POST /echo HTTP/1.1\r\n" H "Content-Length: 3\r\n\r\nabc";
-    struct fixture f;
+    struct fixture    f;
 
     start(&f, NULL);
     for (size_t i = 0; i < sizeof request - 1; i++) {

@@ -159,11 +159,12 @@ static int
 absolute_form(struct ht_target *t, struct ht_head *h, char *authority)
 {
     size_t length = strcspn(authority, "/?");
-    char *rest = authority + length;
+    char  *rest = authority + length;
 
     if (!is_host(authority, length))
         return refuse(h, 400, "bad host in the request target");
-    if (h->host != NULL && (strlen(h->host) != length || strncasecmp(h->host, authority, length)))
+    if (h->host != NULL &&
+        (strlen(h->host) != length || strncasecmp(h->host, authority, length)))
         return refuse(h, 400, "Host differs from the request target");
     /* Moved one byte to the left, so that a NUL fits between it and the path. */
     memmove(authority - 1, authority, length);
@@ -210,8 +211,8 @@ int
 ht_target_parse(struct ht_target *t, struct ht_head *h)
 {
     const char *fault;
-    char *mark;
-    int rc;
+    char       *mark;
+    int         rc;
 
     if (h->host != NULL && !is_host(h->host, strlen(h->host)))
         return refuse(h, 400, "bad Host");

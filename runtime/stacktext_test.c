@@ -98,8 +98,7 @@ fail_noted(int how, struct noted *n)
     fail(how);
 }
 
-static void
-catch(int how, struct noted *n)
+static void catch (int how, struct noted *n)
 {
     BH_RECOVER(p) {
         (void)p;
@@ -113,7 +112,7 @@ TEST_REAL(stacktext, a_deferred_call_sees_the_panic_and_its_line)
     static struct noted n;
 
     for (int how = 0; how < 3; how++) {
-        catch(how, &n);
+        catch (how, &n);
         bh_stack_text(n.pcs, n.count, text, sizeof text);
         EXPECT(strncmp(text, "note_deferred(...)\n", 19) == 0);
         EXPECT(strstr(text, "fail(...)") != NULL);

@@ -35,7 +35,7 @@
 extern char **environ;
 
 enum {
-    CRASH_EVERY = 5, /* 20 % */
+    CRASH_EVERY = 5,   /* 20 % */
     BUCKETS = 64 * 16, /* of latencies: 16 for each power of two */
     MAX_TURNS = 64,
     REPLY_SIZE = 1024,
@@ -68,12 +68,12 @@ static struct {
 static void
 start_server(void)
 {
-    char quiet[] = "-q", listen[] = "-l", any_port[] = "127.0.0.1:0";
+    char  quiet[] = "-q", listen[] = "-l", any_port[] = "127.0.0.1:0";
     char *argv[] = { (char *)(uintptr_t)storm.server, quiet, listen, any_port, NULL };
     posix_spawn_file_actions_t actions;
-    char line[256], *address;
-    FILE *out;
-    int ends[2];
+    char                       line[256], *address;
+    FILE                      *out;
+    int                        ends[2];
 
     if (pipe2(ends, O_CLOEXEC) < 0)
         exit(1);
@@ -102,8 +102,8 @@ start_server(void)
 static long
 server_memory(void)
 {
-    char path[64], line[128];
-    long total = 0, n;
+    char  path[64], line[128];
+    long  total = 0, n;
     FILE *f;
 
     (void)snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)storm.pid);
@@ -120,7 +120,7 @@ static int
 server_descriptors(void)
 {
     char path[64];
-    int n = 0;
+    int  n = 0;
     DIR *d;
 
     (void)snprintf(path, sizeof path, "/proc/%d/fd", (int)storm.pid);
@@ -174,7 +174,7 @@ static bool
 exchange(struct bh_conn *c, const char *request, const char *start, const char *end)
 {
     size_t size = strlen(request), used = 0, end_size = strlen(end);
-    char reply[REPLY_SIZE];
+    char   reply[REPLY_SIZE];
 
     if (bh_write(c, request, size) != (ssize_t)size)
         return false;
@@ -198,7 +198,7 @@ static struct bh_conn *
 dial(void)
 {
     struct bh_conn *c = NULL;
-    int rc = bh_dial(bh_ctx_background(), storm.address, &c);
+    int             rc = bh_dial(bh_ctx_background(), storm.address, &c);
 
     if (rc < 0) {
         fprintf(stderr, "crashstorm: dial: %s\n", bh_error_text(rc));
@@ -210,16 +210,17 @@ dial(void)
 static void
 client(void *args)
 {
-    struct client *a = args;
-    struct turn *t = a->turn;
+    struct client  *a = args;
+    struct turn    *t = a->turn;
     struct bh_conn *c = dial();
 
     BH_DEFER(bh_waitgroup_done, a->done);
-    for (unsigned i = a->number; !atomic_load_explicit(&storm.stop, memory_order_relaxed); i++) {
-        bool crash = t->kind == STORM && i % CRASH_EVERY == 0;
+    for (unsigned i = a->number; !atomic_load_explicit(&storm.stop, memory_order_relaxed);
+         i++) {
+        bool    crash = t->kind == STORM && i % CRASH_EVERY == 0;
         int64_t before = bh_now();
-        bool right = crash ? exchange(c, crash_request, crash_start, crash_end)
-                           : exchange(c, healthy_request, healthy_start, healthy_end);
+        bool    right = crash ? exchange(c, crash_request, crash_start, crash_end)
+                              : exchange(c, healthy_request, healthy_start, healthy_end);
 
         if (crash) {
             atomic_fetch_add_explicit(&t->crashes, 1, memory_order_relaxed);
@@ -244,9 +245,9 @@ client(void *args)
 static void
 run_turn(enum kind kind, double seconds)
 {
-    struct turn *t = &storm.turns[storm.turn_count++];
+    struct turn        *t = &storm.turns[storm.turn_count++];
     struct bh_waitgroup done = { 0 };
-    int64_t before = bh_now();
+    int64_t             before = bh_now();
 
     t->kind = kind;
     atomic_store(&storm.stop, false);
@@ -257,7 +258,9 @@ run_turn(enum kind kind, double seconds)
     atomic_store(&storm.stop, true);
     bh_waitgroup_wait(&done);
     t->seconds = (double)(bh_now() - before) / 1e9;
-    fprintf(stderr, "crashstorm: %s  %8.0f healthy/s  %7.0f crashes/s  p50 %6.0f us  p99 %6.0f us  failed %llu  server %ld KiB\n",
+    fprintf(stderr,
+            "crashstorm: %s  %8.0f healthy/s  %7.0f crashes/s  p50 %6.0f us  p99 %6.0f us  "
+            "failed %llu  server %ld KiB\n",
             kind == CALM ? "calm " : "storm", (double)t->healthy / t->seconds,
             (double)t->crashes / t->seconds, percentile(t, .5), percentile(t, .99),
             (unsigned long long)t->failed, server_memory());
@@ -278,7 +281,7 @@ static double
 median(enum kind kind, double (*value)(const struct turn *t))
 {
     double values[MAX_TURNS];
-    int n = 0;
+    int    n = 0;
 
     for (int i = WARM_UP_TURNS; i < storm.turn_count; i++)
         if (storm.turns[i].kind == kind)
@@ -287,9 +290,21 @@ median(enum kind kind, double (*value)(const struct turn *t))
     return n == 0 ? 0 : n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
-static double p99(const struct turn *t) { return percentile(t, .99); }
-static double p50(const struct turn *t) { return percentile(t, .5); }
-static double rate(const struct turn *t) { return (double)(t->healthy + t->crashes) / t->seconds; }
+static double
+p99(const struct turn *t)
+{
+    return percentile(t, .99);
+}
+static double
+p50(const struct turn *t)
+{
+    return percentile(t, .5);
+}
+static double
+rate(const struct turn *t)
+{
+    return (double)(t->healthy + t->crashes) / t->seconds;
+}
 
 static void
 row(const char *metric, double ours, double peer, const char *name, const char *target, bool ok)
@@ -305,9 +320,9 @@ static bool
 print_results(long memory, int descriptors)
 {
     uint64_t failed = 0, wrong = 0, crashes = 0, healthy = 0;
-    long memory_end = server_memory();
-    int descriptors_end = server_descriptors();
-    double calm = median(CALM, p99), stormy = median(STORM, p99);
+    long     memory_end = server_memory();
+    int      descriptors_end = server_descriptors();
+    double   calm = median(CALM, p99), stormy = median(STORM, p99);
     /* Heaps breathe: a leak of 100 bytes a crash would show as tens of thousands of KiB. */
     bool flat = memory_end <= memory + memory / 10 + 1024;
 
@@ -322,10 +337,14 @@ print_results(long memory, int descriptors)
     row("crashing_requests", (double)crashes, 0, NULL, "-", true);
     row("healthy_failed", (double)failed, 0, NULL, "<=0", failed == 0);
     row("crashes_not_500", (double)wrong, 0, NULL, "<=0", wrong == 0);
-    row("healthy_p99_us", stormy, calm, "same server, no crashes", "1.5x", stormy <= 1.5 * calm);
-    row("healthy_p50_us", median(STORM, p50), median(CALM, p50), "same server, no crashes", "-", true);
-    row("requests_per_s", median(STORM, rate), median(CALM, rate), "same server, no crashes", "-", true);
-    row("server_memory_kib", (double)memory_end, (double)memory, "at the start", "1.1x+1024", flat);
+    row("healthy_p99_us", stormy, calm, "same server, no crashes", "1.5x",
+        stormy <= 1.5 * calm);
+    row("healthy_p50_us", median(STORM, p50), median(CALM, p50), "same server, no crashes", "-",
+        true);
+    row("requests_per_s", median(STORM, rate), median(CALM, rate), "same server, no crashes",
+        "-", true);
+    row("server_memory_kib", (double)memory_end, (double)memory, "at the start", "1.1x+1024",
+        flat);
     row("server_descriptors", descriptors_end, descriptors, "at the start", "1x",
         descriptors_end <= descriptors);
     return failed == 0 && wrong == 0 && flat && descriptors_end <= descriptors &&
@@ -336,9 +355,9 @@ static void
 run(void *args)
 {
     double turn_seconds = storm.seconds / 12 < 2.5 ? storm.seconds / 12 : 2.5;
-    bool *good = args;
-    long memory;
-    int descriptors;
+    bool  *good = args;
+    long   memory;
+    int    descriptors;
 
     for (int i = 0; i < WARM_UP_TURNS; i++)
         run_turn(i % 2 ? STORM : CALM, turn_seconds < 0.3 ? turn_seconds : 0.3);
@@ -358,7 +377,7 @@ int
 main(int argc, char **argv)
 {
     bool good = false;
-    int status = 0;
+    int  status = 0;
 
     if (argc < 3) {
         fprintf(stderr, "usage: crashstorm SERVER SECONDS [CONNECTIONS]\n");
@@ -370,7 +389,8 @@ main(int argc, char **argv)
     start_server();
     bh_main(run, &good);
     (void)kill(storm.pid, SIGTERM);
-    if (waitpid(storm.pid, &status, 0) != storm.pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+    if (waitpid(storm.pid, &status, 0) != storm.pid || !WIFEXITED(status) ||
+        WEXITSTATUS(status) != 0) {
         fprintf(stderr, "crashstorm: the server ended badly (status %#x)\n", (unsigned)status);
         return 1;
     }

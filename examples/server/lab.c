@@ -193,7 +193,8 @@ report_json(struct bh_arena *a, const struct bh_http_panic *r)
     return bh_arena_print(
         a,
         "{\"number\":%llu,\"time_ms\":%lld,\"request\":%llu,\"goroutine\":%llu,\"where\":%s,"
-        "\"outcome\":%s,\"route\":%s,\"path\":%s,\"kind\":%s,\"text\":%s,\"signal\":%d,\"stack\":%s}",
+        "\"outcome\":%s,\"route\":%s,\"path\":%s,\"kind\":%s,\"text\":%s,\"signal\":%d,"
+        "\"stack\":%s}",
         (unsigned long long)r->number, (long long)r->time_ms, (unsigned long long)r->request,
         (unsigned long long)r->goroutine, quoted(a, r->where), quoted(a, r->outcome),
         quoted(a, r->route), quoted(a, r->target), quoted(a, r->kind), quoted(a, r->text),
@@ -205,10 +206,10 @@ static int
 lab_state(struct bh_http_call *c, void *arg)
 {
     struct bh_http_server *s = bh_http_server_of(c);
-    struct bh_http_panic *latest = bh_arena_alloc(c->arena, sizeof *latest);
-    const char *seen = bh_http_query(c, "seen"), *report = "null";
-    struct bh_http_stats stats;
-    char number[24] = "0";
+    struct bh_http_panic  *latest = bh_arena_alloc(c->arena, sizeof *latest);
+    const char            *seen = bh_http_query(c, "seen"), *report = "null";
+    struct bh_http_stats   stats;
+    char                   number[24] = "0";
 
     (void)arg;
     bh_http_stats(s, &stats);
@@ -217,7 +218,7 @@ lab_state(struct bh_http_call *c, void *arg)
         if (seen == NULL || strcmp(seen, number) != 0)
             report = report_json(c->arena, latest);
     }
-    bh_http_set_header(c, "Cache-Control", "no-store");
+    (void)bh_http_set_header(c, "Cache-Control", "no-store");
     return bh_http_reply_json(
         c, 200,
         "{\"pid\":%d,\"uptime_ms\":%lld,\"goroutines\":%zu,\"procs\":%d,\"requests\":%llu,"
@@ -232,10 +233,10 @@ static int
 lab_index(struct bh_http_call *c, void *arg)
 {
     (void)arg;
-    bh_http_set_header(c, "Content-Security-Policy",
-                       "default-src 'none'; style-src 'unsafe-inline'; "
-                       "script-src 'unsafe-inline'; connect-src 'self'; img-src data:");
-    bh_http_set_header(c, "Cache-Control", "no-store");
+    (void)bh_http_set_header(c, "Content-Security-Policy",
+                             "default-src 'none'; style-src 'unsafe-inline'; "
+                             "script-src 'unsafe-inline'; connect-src 'self'; img-src data:");
+    (void)bh_http_set_header(c, "Cache-Control", "no-store");
     return bh_http_reply_bytes(c, 200, "text/html; charset=utf-8", lab_page,
                                (size_t)(lab_page_end - lab_page));
 }

@@ -47,7 +47,7 @@ static int
 echo(struct bh_http_call *c, void *arg)
 {
     const char *body;
-    ssize_t size = bh_http_body(c, &body);
+    ssize_t     size = bh_http_body(c, &body);
     const char *type = bh_http_header(c, "Content-Type");
 
     (void)arg;
@@ -61,8 +61,8 @@ static void
 complain(const struct settings *o, int rc)
 {
     if (rc == -EADDRINUSE && o->port != NULL)
-        fprintf(stderr, "crashlab: port %s is taken; choose another: make run PORT=%d\n", o->port,
-                (int)strtol(o->port, NULL, 10) + 1);
+        fprintf(stderr, "crashlab: port %s is taken; choose another: make run PORT=%d\n",
+                o->port, (int)strtol(o->port, NULL, 10) + 1);
     else
         fprintf(stderr, "crashlab: %s: %s (%s)\n", o->address, bh_error_text(rc),
                 bh_error_note());
@@ -71,9 +71,9 @@ complain(const struct settings *o, int rc)
 static void
 serve(void *args)
 {
-    struct settings *o = args;
+    struct settings       *o = args;
     struct bh_http_server *s = bh_http_server_new(NULL);
-    int rc;
+    int                    rc;
 
     BH_DEFER(bh_http_server_free, s);
     if (!o->quiet)
@@ -99,7 +99,7 @@ int
 main(int argc, char **argv)
 {
     struct settings o = { .port = "8080" };
-    int option;
+    int             option;
 
     while ((option = getopt(argc, argv, "p:l:q")) != -1) {
         switch (option) {

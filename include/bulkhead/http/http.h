@@ -120,10 +120,13 @@ struct bh_http_server *bh_http_server_of(struct bh_http_call *c);
  * buffer overflows; so middleware may still add headers after bh_http_next.
  */
 
-/* bh_http_set_header -- replace or add a field.  add_header: always add.  Copies both.
- * Panics: on a bad name or value, and on fields that frame the message. */
-void bh_http_set_header(struct bh_http_call *c, const char *name, const char *value);
-void bh_http_add_header(struct bh_http_call *c, const char *name, const char *value);
+/*
+ * bh_http_set_header -- replace or add a field.  bh_http_add_header: always add.
+ * Returns: 0; -EALREADY, nothing being done, if the head has been sent already.
+ * Panics:  on a bad name or value, and on fields that frame the message.
+ */
+int bh_http_set_header(struct bh_http_call *c, const char *name, const char *value);
+int bh_http_add_header(struct bh_http_call *c, const char *name, const char *value);
 
 /* bh_http_reply -- a short text.  Sets "text/plain" unless a type is set.  Returns: 0. */
 int bh_http_reply(struct bh_http_call *c, int status, const char *format, ...)

@@ -64,7 +64,7 @@ void bh_http_server_free(struct bh_http_server *s);
  *
  * A {name} matches one non-empty segment; a final {name...} the whole rest, slashes and
  * all, which may be empty.  Literal segments win over {name}, which wins over
- * {name...}.  HEAD is answered by GET's handler, OPTIONS and 405 by the server.
+ * {name...}.  HEAD goes to the handler of GET; the server answers OPTIONS and 405.
  * Middleware applies to every route and to 404 and 405.
  */
 #define bh_http_use(s, fn, arg)     bh_http_use_((s), (fn), (arg), #fn, __FILE__, __LINE__)

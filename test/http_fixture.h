@@ -1,8 +1,8 @@
-#ifndef BULKHEAD_HTTP_FIXTURE_H
-#define BULKHEAD_HTTP_FIXTURE_H
+#ifndef BULKHEAD_TEST_HTTP_FIXTURE_H
+#define BULKHEAD_TEST_HTTP_FIXTURE_H
 
 /*
- * fixture.h -- for tests: a server on a port of its own, and a client that sends
+ * http_fixture.h -- for tests of HTTP: a server on a port of its own, and a client that sends
  * bytes as given and looks at the bytes that come back.
  */
 
