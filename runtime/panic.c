@@ -10,6 +10,10 @@
  * stack, popping each record BEFORE running it, so that a panic inside a
  * deferred call starts a new walk where this one stopped and nothing runs twice.
  *
+ * A call deferred for the whole function from an inner block (BH_DEFER_LATE) has
+ * its record on the heap; a record in the function's frame (SCOPE) says where
+ * they end.
+ *
  * Besides deferred calls two kinds of record mark where control can land:
  *
  *   POINT    BH_RECOVER: the walk lands there itself; the block runs in that frame
@@ -37,11 +41,13 @@
  * on checkpoints instead of rewriting return addresses.
  */
 
+#include "cold.h"
 #include "runtime.h"
 
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #if defined(RT_ASAN)
@@ -188,19 +194,73 @@ bh_record_push_(struct bh_record *r)
     push(r, "BH_DEFER");
 }
 
-static noreturn void
-out_of_order(void)
+/* A block ends under calls of a wider scope that were registered inside it: take r out. */
+static void
+unlink_record(struct bh_record *r)
 {
-    rt_throw("a block with BH_DEFER was left by a jump");
+    struct bh_record **at = &r->g->defers;
+
+    for (; *at != r; at = &(*at)->older)
+        if (*at == NULL || (*at)->kind != BH_RECORD_LATE)
+            rt_throw("a block with BH_DEFER was left by a jump");
+    *at = r->older;
 }
 
 void
 bh_defer_end_(struct bh_record *r)
 {
-    if (rt_unlikely(r->g->defers != r))
-        out_of_order();
-    r->g->defers = r->older;
+    if (rt_likely(r->g->defers == r))
+        r->g->defers = r->older;
+    else
+        unlink_record(r);
     r->fn(r->arg);
+}
+
+void
+bh_defer_late_(struct bh_record *scope, void (*fn)(uintptr_t), uintptr_t arg,
+               struct bh_landing *landing)
+{
+    struct bh_record *r = rt_malloc(sizeof *r);
+
+    *r = (struct bh_record){ .fn = fn, .arg = arg, .landing = landing, .kind = BH_RECORD_LATE };
+    r->g = scope->g;
+    r->older = r->g->defers;
+    r->g->defers = r;
+}
+
+/* Pop the newest record.  Returns: it, or a copy of it where it was on the heap. */
+static struct bh_record *
+pop(struct bh_g *g, struct bh_record *copy)
+{
+    struct bh_record *r = g->defers;
+
+    g->defers = r->older;
+    if (rt_likely(r->kind != BH_RECORD_LATE))
+        return r;
+    *copy = *r;
+    free(r);
+    return copy;
+}
+
+void
+bh_defer_scope_push_(struct bh_record *scope)
+{
+    scope->kind = BH_RECORD_SCOPE;
+    push(scope, "BH_DEFER_SCOPE");
+}
+
+void
+bh_defer_scope_end_(struct bh_record *scope)
+{
+    struct bh_g      *g = scope->g;
+    struct bh_record *r, late;
+
+    while (g->defers != scope) {
+        BH_INVARIANT(g->defers != NULL && g->defers->kind == BH_RECORD_LATE);
+        r = pop(g, &late);
+        r->fn(r->arg);
+    }
+    g->defers = scope->older;
 }
 
 void
@@ -359,7 +419,7 @@ static void
 finish_recovery(struct bh_g *g, struct rt_panic *p, struct bh_landing *landing)
 {
     uintptr_t         frame = (uintptr_t)landing;
-    struct bh_record *r;
+    struct bh_record *r, late;
 
     tell_recovered(p);
     if (drop_below(g, frame)) {
@@ -369,10 +429,10 @@ finish_recovery(struct bh_g *g, struct rt_panic *p, struct bh_landing *landing)
         g->panics = p;
         return;
     }
-    while ((r = g->defers) != &landing->rec) {
-        BH_INVARIANT(r != NULL);
-        g->defers = r->older;
-        if (r->kind == BH_RECORD_DEFER)
+    while (g->defers != &landing->rec) {
+        BH_INVARIANT(g->defers != NULL);
+        r = pop(g, &late);
+        if (r->kind <= BH_RECORD_LATE)
             r->fn(r->arg);
     }
     g->defers = landing->rec.older;
@@ -401,13 +461,13 @@ bh_recover_at_(uintptr_t cfa)
 static void
 walk(struct bh_g *g, struct rt_panic *p)
 {
-    struct bh_record *r;
+    struct bh_record *r, late;
 
-    while ((r = g->defers) != NULL) {
-        g->defers = r->older;
+    while (g->defers != NULL) {
+        r = pop(g, &late);
         if (r->kind == BH_RECORD_POINT && !p->goexit)
             land_at_point(g, p, (struct bh_point *)r);
-        if (r->kind != BH_RECORD_DEFER)
+        if (r->kind > BH_RECORD_LATE)
             continue;
         p->record = r;
         rt_call_deferred(r->fn, r->arg, &p->cfa);

@@ -61,6 +61,68 @@ TEST(panic, deferred_calls_run_before_the_recover_block)
     EXPECT_STR(trail, "1bcar");
 }
 
+static void
+catch_and_set(void *arg)
+{
+    const struct bh_panic *p = bh_recover();
+
+    mark(p != NULL ? 'R' : 'n');
+    if (p != NULL)
+        *(int *)arg = -5;
+}
+
+static int
+deferring_late(int panics)
+{
+    BH_RECOVER(p) {
+        mark('r');
+        return -1;
+    }
+    BH_DEFER_SCOPE;
+    for (int i = 0; i < 3; i++) {
+        BH_DEFER(mark, '0' + i);
+        BH_DEFER_LATE(mark, 'a' + i);
+    }
+    mark('|');
+    if (panics)
+        bh_panic("stop");
+    return 0;
+}
+
+TEST(panic, late_calls_run_at_the_end_of_the_function)
+{
+    start_trail();
+    EXPECT_EQ(deferring_late(0), 0);
+    EXPECT_STR(trail, "012|cba");
+}
+
+TEST(panic, late_calls_run_in_a_panic_in_the_order_of_registration)
+{
+    start_trail();
+    EXPECT_EQ(deferring_late(1), -1);
+    EXPECT_STR(trail, "012|cbar");
+}
+
+static int
+lands_late(void)
+{
+    int result = 0;
+
+    BH_RETURNS(result);
+    BH_DEFER_SCOPE;
+    BH_DEFER_LATE(mark, '1');
+    BH_DEFER_LATE(catch_and_set, &result);
+    BH_DEFER_LATE(mark, '2');
+    bh_panic("late");
+}
+
+TEST(panic, a_late_call_can_recover)
+{
+    start_trail();
+    EXPECT_EQ(lands_late(), -5);
+    EXPECT_STR(trail, "2R1");
+}
+
 static int
 panics_in_block(void)
 {
@@ -109,16 +171,6 @@ TEST(panic, a_long_text_is_cut_not_overrun)
     text[sizeof text - 1] = '\0';
     EXPECT(keeps_text(text) > 0);
     EXPECT_EQ(strlen(kept), BH_PANIC_TEXT - 1);
-}
-
-static void
-catch_and_set(void *arg)
-{
-    const struct bh_panic *p = bh_recover();
-
-    mark(p != NULL ? 'R' : 'n');
-    if (p != NULL)
-        *(int *)arg = -5;
 }
 
 static int

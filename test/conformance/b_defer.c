@@ -2,9 +2,9 @@
  * b_defer.c -- B: when deferred calls run, with what arguments, and what a
  * function returns after a recovery.
  *
- * Go's defer belongs to the function, ours to the block.  Where Go defers in a
- * loop or an `if`, the twin registers at the function's level; B07 is about the
- * rule itself and shows ours (docs/adr/0001-defer-is-block-scoped.md).
+ * Go's defer belongs to the function, BH_DEFER to the block; where Go defers in a
+ * loop, an `if` or a block, the twin uses BH_DEFER_LATE, which belongs to the
+ * function too (docs/adr/0001-defer-is-block-scoped.md).
  */
 
 #include "cases.h"
@@ -24,9 +24,9 @@ say_deferred(int i)
 
 TWIN(B01, "lifo-order")
 {
-    BH_DEFER(say_deferred, 0);
-    BH_DEFER(say_deferred, 1);
-    BH_DEFER(say_deferred, 2);
+    BH_DEFER_SCOPE;
+    for (int i = 0; i < 3; i++)
+        BH_DEFER_LATE(say_deferred, i);
     say("body");
 }
 
@@ -101,16 +101,12 @@ TWIN(B04, "nested-call-argument-evaluated-early")
 }
 
 static void
-no_text(const char *unused)
-{
-    (void)unused;
-}
-
-static void
 defer_if(bool on)
 {
-    BH_DEFER(say_text, "always");
-    BH_DEFER(on ? say_text : no_text, "only when on");
+    BH_DEFER_SCOPE;
+    BH_DEFER_LATE(say_text, "always");
+    if (on)
+        BH_DEFER_LATE(say_text, "only when on");
     say("on = %s", yes_no(on));
 }
 
@@ -123,8 +119,9 @@ TWIN(B06, "conditional-defer")
 static void
 defer_in_block(void)
 {
+    BH_DEFER_SCOPE;
     {
-        BH_DEFER(say_text, "deferred in block");
+        BH_DEFER_LATE(say_text, "deferred in block");
     }
     say("block is over");
 }
@@ -141,18 +138,15 @@ say_seen(const int *i)
     say("closure sees %d", *i);
 }
 
-/* The loop is unrolled, its one variable shared, as up to Go 1.21. */
+/* One variable for the whole loop, as up to Go 1.21. */
 static void
 defer_captures(void)
 {
-    int i = 0;
+    int i;
 
-    BH_DEFER(say_seen, &i);
-    i++;
-    BH_DEFER(say_seen, &i);
-    i++;
-    BH_DEFER(say_seen, &i);
-    i++;
+    BH_DEFER_SCOPE;
+    for (i = 0; i < 3; i++)
+        BH_DEFER_LATE(say_seen, &i);
 }
 
 TWIN(B08, "loop-variable-capture")

@@ -4,7 +4,8 @@
 /*
  * panic.h -- defer, panic and recover, with Go's rules.
  *
- *     BH_DEFER(fn, arg)     call fn(arg) when the enclosing block ends
+ *     BH_DEFER(fn, arg)     call fn(arg) when the enclosing block ends;
+ *                           BH_DEFER_LATE: when the function does
  *     bh_panic(...)         stop the normal flow; deferred calls run, newest first
  *     BH_RECOVER(p) {...}   first statement of a function: handle a panic here
  *     bh_recover()          Go's own form, inside a deferred call; needs
@@ -98,6 +99,28 @@ const char *bh_panic_text(const struct bh_panic *p);
  *     BH_DEFER(bh_mutex_unlock, &s->lock);
  */
 #define BH_DEFER(fn, arg) BH_DEFER_(BH_UNIQUE(bh_defer_), fn, arg)
+
+/*
+ * BH_DEFER_LATE -- call fn(arg) when the enclosing BH_DEFER_SCOPE ends: Go's function scope.
+ *
+ * For calls deferred in a loop or a branch, any number of them, run newest
+ * first; their order to the function's own BH_DEFERs is not kept.  Each takes a
+ * little memory.  BH_DEFER_SCOPE stands at the function's top, after a
+ * BH_RECOVER or BH_RETURNS.
+ *
+ *     BH_DEFER_SCOPE;
+ *     for (int i = 0; i < n; i++)
+ *         BH_DEFER_LATE(bh_conn_free, dial(i));
+ *
+ * Panics: without memory; then nothing is registered.
+ */
+#define BH_DEFER_SCOPE                                                                         \
+    __attribute__((cleanup(bh_defer_scope_end_))) struct bh_record bh_scope_;                  \
+    bh_defer_scope_push_(&bh_scope_)
+#define BH_DEFER_LATE(fn, arg)                                                                 \
+    ((void)sizeof(((fn)(arg), 0)), /* type check */                                            \
+     bh_defer_late_(&bh_scope_, (void (*)(uintptr_t))(void (*)(void))(fn), (uintptr_t)(arg),    \
+                    bh_landing_))
 
 /*
  * BH_RECOVER -- if anything below panics, continue here instead.
@@ -200,7 +223,7 @@ struct bh_record {
     struct bh_landing *landing; /* of the deferring function, or NULL */
     uint32_t           kind;
 };
-enum { BH_RECORD_DEFER, BH_RECORD_POINT, BH_RECORD_LANDING };
+enum { BH_RECORD_DEFER, BH_RECORD_LATE, BH_RECORD_SCOPE, BH_RECORD_POINT, BH_RECORD_LANDING };
 
 #if defined(__x86_64__)
 struct bh_checkpoint { uintptr_t reg[8]; };
@@ -259,6 +282,10 @@ noreturn void bh_point_fell_through_(void);
 int  bh_checkpoint_(struct bh_checkpoint *c) __attribute__((returns_twice));
 void bh_record_push_(struct bh_record *r);
 void bh_defer_end_(struct bh_record *r);
+void bh_defer_scope_push_(struct bh_record *scope);
+void bh_defer_scope_end_(struct bh_record *scope);
+void bh_defer_late_(struct bh_record *scope, void (*fn)(uintptr_t), uintptr_t arg,
+                    struct bh_landing *landing);
 void bh_point_push_(struct bh_point *p);
 void bh_point_end_(struct bh_point *p);
 void bh_landing_push_(struct bh_landing *l);
