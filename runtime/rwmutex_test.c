@@ -200,6 +200,45 @@ TEST_SIM(rwmutex, starving_writers_get_it_in_the_order_they_came)
     join_all();
 }
 
+struct hog {
+    struct bh_rwmutex m;
+    _Atomic bool      stop;
+    _Atomic long      rounds;
+};
+
+static void
+hog(void *args)
+{
+    struct hog *h = *(struct hog **)args;
+
+    while (!atomic_load(&h->stop)) {
+        bh_rwmutex_lock(&h->m);
+        for (int64_t until = bh_now() + 100 * BH_MICROSECOND; bh_now() < until;)
+            ;
+        atomic_fetch_add(&h->rounds, 1);
+        bh_rwmutex_unlock(&h->m);
+    }
+}
+
+TEST_REAL(rwmutex, a_hog_does_not_starve_other_writers)
+{
+    struct hog h = { 0 }, *pointer = &h;
+
+    bh_go(hog, &pointer);
+    while (atomic_load(&h.rounds) == 0)
+        bh_yield();
+    for (int i = 0; i < 20; i++) {
+        int64_t start = bh_now();
+
+        bh_rwmutex_lock(&h.m);
+        EXPECT(bh_now() - start < 500 * BH_MILLISECOND);
+        bh_rwmutex_unlock(&h.m);
+        bh_sleep(100 * BH_MICROSECOND);
+    }
+    atomic_store(&h.stop, true);
+    join_all();
+}
+
 /* ---- life ------------------------------------------------------------------------------ */
 
 struct shared {

@@ -218,6 +218,33 @@ TEST(select, pairs_of_goroutines_that_would_do_either)
     EXPECT_EQ(atomic_load(&received), 200);
 }
 
+static void
+receive_among_three(void *args)
+{
+    struct bh_chan **c = args;
+
+    EXPECT_EQ(bh_select(BH_RECV(c[0], NULL), BH_RECV(c[1], NULL), BH_RECV(c[2], NULL)), 0);
+}
+
+/* Cases that look ready because of a select that another channel has won already. */
+TEST_SIM(select, stale_waiters_do_not_hide_the_ready_case)
+{
+    struct bh_chan *c[4] = { BH_CHAN(int, 0), BH_CHAN(int, 0), BH_CHAN(int, 0), BH_CHAN(int, 1) };
+    int             one = 1;
+
+    BH_DEFER(unref_all, ((struct bh_chan *[]){ c[0], c[1], c[2], c[3], NULL }));
+    for (int i = 0; i < 100; i++) {
+        bh_go(receive_among_three, &c);
+        settle();
+        EXPECT(bh_try_send(c[0], &one));
+        EXPECT_EQ(bh_select(BH_SEND(c[1], &one), BH_SEND(c[2], &one), BH_SEND(c[3], &one),
+                            BH_DEFAULT),
+                  2);
+        bh_recv(c[3], NULL);
+        settle();
+    }
+}
+
 /* ---- closing ------------------------------------------------------------------------ */
 
 TEST(select, closed_receive_is_ready_and_says_so)

@@ -52,6 +52,7 @@ bh_cond_wait(struct bh_cond *c, struct bh_mutex *m)
     bh_mutex_unlock(m);
 
     rt_enter("bh_cond_wait");
+    rt_point();
     if (atomic_load_explicit(&w.phase, memory_order_acquire) != NOTIFIED)
         rt_park(parked, &w, RT_WHY_COND);
     rt_exit();

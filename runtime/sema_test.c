@@ -167,6 +167,52 @@ TEST(cond, broadcast_wakes_all_who_wait_and_no_later_one)
     join_all();
 }
 
+struct flag {
+    struct bh_mutex     lock;
+    struct bh_cond      cond;
+    struct bh_waitgroup done;
+    _Atomic bool        set;
+};
+
+enum { FLAGS = 20000 };
+
+static void
+wait_for_flags(void *args)
+{
+    struct flag *f = *(struct flag **)args;
+
+    for (int i = 0; i < FLAGS; i++) {
+        bh_mutex_lock(&f->lock);
+        while (!atomic_load(&f->set))
+            bh_cond_wait(&f->cond, &f->lock);
+        atomic_store(&f->set, false);
+        bh_mutex_unlock(&f->lock);
+    }
+    bh_waitgroup_done(&f->done);
+}
+
+/* The signal comes from another thread, at any time while the waiter goes to sleep. */
+TEST_REAL(cond, signal_while_parking_is_not_lost)
+{
+    struct flag f = { 0 }, *pointer = &f;
+
+    bh_waitgroup_add(&f.done, 1);
+    bh_go(wait_for_flags, &pointer);
+    for (int i = 0; i < FLAGS; i++) {
+        for (int spins = 0; atomic_load(&f.set); spins++) {
+            if (spins > 20000)
+                bh_yield();
+        }
+        for (volatile int delay = i % 200; delay > 0; delay--)
+            ;
+        bh_mutex_lock(&f.lock);
+        atomic_store(&f.set, true);
+        bh_mutex_unlock(&f.lock);
+        bh_cond_signal(&f.cond);
+    }
+    bh_waitgroup_wait(&f.done);
+}
+
 TEST_DIES(cond, wait_without_the_mutex_is_fatal, 2, "fatal error: sync: unlock of unlocked mutex")
 {
     struct line l = { 0 };
