@@ -114,7 +114,9 @@ test_slow(void)
 bool
 test_emulated(void)
 {
-    return getenv("TEST_EMULATED") != NULL;
+    const char *text = getenv("TEST_EMULATED");
+
+    return text != NULL && *text != '\0';
 }
 
 /* ---- what a run leaves behind (in the child) ----------------------------- */
