@@ -67,6 +67,9 @@ $(eval $(call layer,runtime,base))
 $(eval $(call layer,http,runtime base))
 $(eval $(call layer,observe,http runtime base))
 
+# Its own frames shall have cleanups in the unwind tables.
+$O/runtime/cleanup_test.c.o: CFLAGS_ALL += -fexceptions
+
 layers := $(patsubst %,$O/lib/libbh_%.a,observe http runtime base)
 
 $O/%.o: %

@@ -194,16 +194,21 @@ bh_record_push_(struct bh_record *r)
     push(r, "BH_DEFER");
 }
 
-/* A block ends under calls of a wider scope that were registered inside it: take r out. */
-static void
+/* A block ends under calls of a wider scope that were registered inside it: take r out.  False: gone. */
+static bool
 unlink_record(struct bh_record *r)
 {
     struct bh_record **at = &r->g->defers;
 
-    for (; *at != r; at = &(*at)->older)
-        if (*at == NULL || (*at)->kind != BH_RECORD_LATE)
-            rt_throw("a block with BH_DEFER was left by a jump");
+    for (; *at != r; at = &(*at)->older) {
+        if (*at != NULL && (*at)->kind == BH_RECORD_LATE)
+            continue;
+        if (rt_sched.unwind)
+            return false; /* its frame is being unwound: the walk has run it */
+        rt_throw("a block with BH_DEFER was left by a jump");
+    }
     *at = r->older;
+    return true;
 }
 
 void
@@ -211,8 +216,8 @@ bh_defer_end_(struct bh_record *r)
 {
     if (rt_likely(r->g->defers == r))
         r->g->defers = r->older;
-    else
-        unlink_record(r);
+    else if (!unlink_record(r))
+        return;
     r->fn(r->arg);
 }
 
@@ -249,12 +254,24 @@ bh_defer_scope_push_(struct bh_record *scope)
     push(scope, "BH_DEFER_SCOPE");
 }
 
+static bool
+on_list(const struct bh_record *r)
+{
+    const struct bh_record *at = r->g->defers;
+
+    while (at != NULL && at != r)
+        at = at->older;
+    return at != NULL;
+}
+
 void
 bh_defer_scope_end_(struct bh_record *scope)
 {
     struct bh_g      *g = scope->g;
     struct bh_record *r, late;
 
+    if (rt_unlikely(rt_sched.unwind) && !on_list(scope))
+        return;
     while (g->defers != scope) {
         BH_INVARIANT(g->defers != NULL && g->defers->kind == BH_RECORD_LATE);
         r = pop(g, &late);
@@ -360,8 +377,9 @@ leave_sanitizer_frames(const struct rt_stack *s, const struct bh_checkpoint *at)
 }
 #endif
 
-static noreturn void
-land(struct bh_g *g, const struct bh_checkpoint *at)
+/* The last step: leave the frames below and continue at the checkpoint. */
+static void
+land_now(struct bh_g *g, const struct bh_checkpoint *at)
 {
 #if defined(RT_ASAN)
     __asan_handle_no_return();
@@ -375,6 +393,15 @@ land(struct bh_g *g, const struct bh_checkpoint *at)
         g->flags |= RT_G_IN_EMERGENCY;
     }
     rt_resume(at);
+}
+
+static noreturn void
+land(struct bh_g *g, const struct bh_checkpoint *at, struct bh_unwind_ *store)
+{
+    if (rt_unlikely(rt_sched.unwind))
+        rt_unwind_to(g, at, store, land_now);
+    land_now(g, at);
+    __builtin_unreachable();
 }
 
 /* Copy a panic to where it outlives its raiser's frame. */
@@ -407,7 +434,7 @@ land_at_point(struct bh_g *g, struct rt_panic *p, struct bh_point *point)
     rt_panic_move(&point->panic, &p->pub);
     point->resume_goexit = drop_below(g, frame);
     point->panic.outer = newest_panic(g->panics);
-    land(g, &point->at);
+    land(g, &point->at, &point->unwind);
 }
 
 /*
@@ -436,7 +463,7 @@ finish_recovery(struct bh_g *g, struct rt_panic *p, struct bh_landing *landing)
             r->fn(r->arg);
     }
     g->defers = landing->rec.older;
-    land(g, &landing->at);
+    land(g, &landing->at, &landing->unwind);
 }
 
 const struct bh_panic *

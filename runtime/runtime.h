@@ -532,6 +532,7 @@ struct rt_sched {
     _Atomic bool      main_done;
     _Atomic bool      main_exited; /* main called bh_goexit */
     bool              simulate;
+    bool              unwind;      /* run foreign cleanups between panic and landing (cleanup.c) */
     uint8_t           stack_class; /* of goroutines that ask for none */
     int64_t           g_limit;     /* goroutines that can have a guarded stack */
     bool              running;
@@ -669,6 +670,11 @@ struct rt_cold *rt_cold(struct bh_g *g);                /* made on first use */
 void rt_cold_inherit(struct bh_g *child, struct bh_g *parent);
 void rt_cold_release(struct bh_g *g); /* at the end: run releases, in application state */
 const char *rt_cold_name(struct bh_g *g);
+
+/* cleanup.c -- unwind to the frame of `at`, running cleanups; then last(g, at), which must land. */
+typedef void rt_land_fn(struct bh_g *g, const struct bh_checkpoint *at);
+noreturn void rt_unwind_to(struct bh_g *g, const struct bh_checkpoint *at, struct bh_unwind_ *store,
+                           rt_land_fn *last);
 
 /* switch_*.S */
 void rt_switch(void **save, void *to);       /* save callee-saved registers; return on `to` */

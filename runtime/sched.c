@@ -106,6 +106,18 @@ seed_from_environment(uint64_t *seed)
     return true;
 }
 
+static bool
+wants_unwind(void)
+{
+    const char *text = getenv("BH_UNWIND");
+
+    if (text == NULL || *text == '\0' || strcmp(text, "0") == 0)
+        return false;
+    if (strcmp(text, "1") != 0)
+        rt_throw("BH_UNWIND=%s: neither 0 nor 1", text);
+    return true;
+}
+
 static struct rt_p *
 new_p(int id)
 {
@@ -140,6 +152,7 @@ rt_sched_init(const struct bh_options *o)
 
     rt_sched.simulate = seed_from_environment(&seed) || o->simulate;
     rt_sched.seed = rt_sched.simulate ? seed : (uint64_t)rt_now();
+    rt_sched.unwind = o->unwind || wants_unwind();
     rt_sched.proc_count = rt_sched.simulate ? 1 : o->procs > 0 ? o->procs : default_procs();
     if (rt_sched.proc_count > MAX_PROCS)
         rt_throw("procs: %d is over %d", rt_sched.proc_count, MAX_PROCS);

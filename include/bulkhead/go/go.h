@@ -47,6 +47,8 @@ struct bh_options {
     size_t stack_size;     /* bytes a goroutine may use; default 64 KiB less guards */
     bool   simulate;       /* deterministic scheduler; also by BH_SIM_SEED in the environment */
     uint64_t seed;         /* its seed; BH_SIM_SEED wins */
+    bool   unwind;         /* run C cleanup attributes and C++ destructors of -fexceptions code
+                              between a panic and where it lands; also by BH_UNWIND=1; slow */
     bool   report_leaks;   /* at the end, list goroutines still alive on descriptor 2 */
 };
 

@@ -233,9 +233,15 @@ struct bh_checkpoint { uintptr_t reg[22]; };
 #error "bulkhead supports x86-64 and aarch64"
 #endif
 
+/* Used while frames are unwound on the way to the landing (BH_UNWIND). */
+struct bh_unwind_ {
+    _Alignas(16) uintptr_t word[6];
+};
+
 struct bh_point {
     struct bh_record     rec;
     struct bh_checkpoint at;
+    struct bh_unwind_    unwind;
     bool                 resume_goexit;
     struct bh_panic      panic; /* filled when a panic lands here */
 };
@@ -243,6 +249,7 @@ struct bh_point {
 struct bh_landing {
     struct bh_record     rec;
     struct bh_checkpoint at;
+    struct bh_unwind_    unwind;
 };
 
 /* What BH_DEFER names where its function has no BH_RETURNS. */
