@@ -92,8 +92,8 @@ TEST(once, everyone_who_asks_at_once_gets_the_value)
 
 TEST(once, a_panic_is_the_same_for_every_caller)
 {
-    static char          what[] = "config";
-    struct bh_once_value o = { .fn = count_and_panic, .arg = what };
+    static char                 what[] = "config";
+    static struct bh_once_value o = { .fn = count_and_panic, .arg = what };
 
     EXPECT_PANIC("cannot load config", (void)bh_once_value(&o));
     EXPECT_PANIC("cannot load config", (void)bh_once_value(&o));
@@ -113,7 +113,7 @@ gives_pair(struct bh_once_func *o)
 
 TEST(once, a_panics_value_is_kept_not_only_its_text)
 {
-    struct bh_once_func o = { .fn = panic_pair };
+    static struct bh_once_func o = { .fn = panic_pair };
 
     for (int i = 0; i < 3; i++)
         EXPECT(gives_pair(&o));
