@@ -4,8 +4,10 @@
 #   make run           install what is needed, build, serve the crash lab on 127.0.0.1:$(PORT)
 #   make test          install what is needed, build, run the whole suite
 #   make lint          layers, style, headers
-#   make bench-fibers  bench-panic  bench-crashstorm      ours and the peers, same run
+#   make test-units    only the programs beside the sources; one of them: build/gcc/runtime/chan_test
 #   make conformance   Go's rules case by case
+#   make bench-fibers  bench-panic  bench-crashstorm      ours and the peers, same run
+#   make fuzz          the parsers, for FUZZ_SECONDS=20 each
 #   make install PREFIX=/usr/local DESTDIR=
 #   SAN=asan|ubsan|tsan make test-units      CC=clang make test-units
 #   make test-valgrind  test-aarch64
@@ -98,7 +100,7 @@ deps: ; @tools/deps.sh
 test: deps
 	@$(MAKE) --no-print-directory all
 	@tools/dev/suite.sh $(MAKE) O=$O $(suites)
-suites = test-units test-headers test-install $(sort $(more_suites))
+suites := test-units conformance test-lab test-faults test-gdb test-browser test-headers test-install
 
 # The programs beside the sources, lowest layer first.
 test-units: $(tests) ; @tools/dev/units.sh $(tests)

@@ -35,4 +35,6 @@ test-aarch64: ; @tools/deps.sh build aarch64
 	    TEST_RUN='qemu-aarch64 -L /usr/$(cross)' TEST_EMULATED=1 TEST_TIMEOUT=10
 export TEST_RUN TEST_TIMEOUT TEST_EMULATED
 
-.PHONY: lint install test-headers test-install test-valgrind test-aarch64
+fuzz: fuzz-http
+
+.PHONY: fuzz lint install test-headers test-install test-valgrind test-aarch64
