@@ -37,7 +37,7 @@
 #endif
 
 #ifdef WITH_ASAN
-/* Not by <sanitizer/asan_interface.h>: there they take const, and gcc warns of reading fresh memory. */
+/* Not by their header: there they take const, and gcc warns of reading fresh memory. */
 void __asan_poison_memory_region(void volatile *p, size_t size);
 void __asan_unpoison_memory_region(void volatile *p, size_t size);
 #define poison(p, n)   __asan_poison_memory_region((p), (n))
@@ -79,7 +79,7 @@ struct bh_arena {
     size_t          next_size;
 };
 
-/* ---- running out ------------------------------------------------------- */
+/* ---- running out --------------------------------------------------------- */
 
 static void
 abort_no_memory(size_t size, int over_budget)
@@ -180,7 +180,7 @@ add_block(struct bh_arena *a, size_t size)
     return b;
 }
 
-/* ---- allocating ------------------------------------------------------------ */
+/* ---- allocating ---------------------------------------------------------- */
 
 static void *
 take(struct bh_arena *a, size_t size)
@@ -258,7 +258,7 @@ bh_arena_used(const struct bh_arena *a)
     return a->given;
 }
 
-/* ---- the end ----------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------- */
 
 void
 bh_arena_defer(struct bh_arena *a, void (*fn)(void *arg), void *arg)

@@ -41,7 +41,7 @@ enum { RESERVE_SIZE = 256 * 1024 };
 /* Lists up to this length stay with the descriptor between goroutines. */
 enum { KEEP_CAP = 16 };
 
-/* ---- memory ------------------------------------------------------------ */
+/* ---- memory -------------------------------------------------------------- */
 
 static _Atomic(void *) reserve;
 static _Atomic bool    reserve_spent;
@@ -125,7 +125,7 @@ grow(void *list, uint32_t *cap, size_t size)
     return more;
 }
 
-/* ---- the cold part ------------------------------------------------------ */
+/* ---- the cold part ------------------------------------------------------- */
 
 static struct rt_cold *
 cold_of(const struct bh_g *g)
@@ -166,7 +166,7 @@ self(const char *what)
     return g;
 }
 
-/* ---- names and labels --------------------------------------------------- */
+/* ---- names and labels ---------------------------------------------------- */
 
 static void
 labels_unref(struct rt_labels *l)
@@ -269,7 +269,8 @@ bh_set_label(const char *key, const char *value)
 {
     struct rt_cold   *c = rt_cold(self("bh_set_label"));
     struct rt_labels *old = c->labels;
-    size_t            key_length = strlen(key), value_length = value != NULL ? strlen(value) : 0;
+    size_t            key_length = strlen(key);
+    size_t            value_length = value != NULL ? strlen(value) : 0;
     const char       *k, *v;
 
     if (key_length > RT_LABEL_LENGTH || value_length > RT_LABEL_LENGTH)
@@ -339,7 +340,7 @@ rt_cold_labels(struct bh_g *g, char *text, size_t size)
     return length;
 }
 
-/* ---- goroutine-local storage ---------------------------------------------- */
+/* ---- goroutine-local storage --------------------------------------------- */
 
 static struct rt_local *
 find_local(struct rt_cold *c, const void *key)
@@ -385,7 +386,7 @@ bh_local_get(const void *key)
     return l != NULL ? l->value : NULL;
 }
 
-/* ---- owned things, and the arena ------------------------------------------ */
+/* ---- owned things, and the arena ----------------------------------------- */
 
 void
 bh_own(void (*release)(void *ptr), void *ptr)
@@ -468,7 +469,7 @@ bh_print(const char *format, ...)
     return text;
 }
 
-/* ---- the end ---------------------------------------------------------------- */
+/* ---- the end ------------------------------------------------------------- */
 
 static bool
 holds_something(const struct rt_cold *c)

@@ -66,7 +66,7 @@ void *rt_malloc(size_t size) __attribute__((malloc, returns_nonnull));
 void *rt_calloc(size_t count, size_t size) __attribute__((malloc, returns_nonnull));
 noreturn void rt_out_of_memory(void);
 
-/* rt_note_text -- where this goroutine's (or plain thread's) note is kept; NULL without memory. */
+/* rt_note_text -- where this goroutine's or thread's note is kept; NULL without memory. */
 char *rt_note_text(void);
 
 #endif

@@ -50,7 +50,7 @@ run(bh_fn *fn, void *args)
     bh_waitgroup_wait(&over);
 }
 
-/* ---- names ----------------------------------------------------------------- */
+/* ---- names --------------------------------------------------------------- */
 
 TEST(name, is_empty_until_set_and_is_copied)
 {
@@ -77,7 +77,7 @@ TEST(name, is_cut_to_63_bytes)
 static void
 copy_name(void *args)
 {
-    strcpy(*(char **)args, bh_name());
+    snprintf(*(char **)args, RT_NAME_SIZE, "%s", bh_name());
 }
 
 TEST(name, is_inherited_unless_one_is_given)
@@ -127,7 +127,7 @@ TEST(cold, a_recycled_goroutine_remembers_nothing)
     }
 }
 
-/* ---- labels ------------------------------------------------------------------ */
+/* ---- labels -------------------------------------------------------------- */
 
 TEST(label, set_replaced_and_removed)
 {
@@ -240,17 +240,19 @@ TEST_REAL(label, may_be_read_by_a_dump_while_it_changes)
     }
 }
 
-/* ---- locals --------------------------------------------------------------------- */
+/* ---- locals -------------------------------------------------------------- */
 
 static char order[64];
 
 static void
 note(void *text)
 {
-    strcat(order, text);
+    size_t length = strlen(order);
+
+    snprintf(order + length, sizeof order - length, "%s", (const char *)text);
 }
 
-static char a_[] = "a", b_[] = "b", c_[] = "c";
+static char a_[] = "a", b_[] = "b", c_[] = "c", r_[] = "r", one_[] = "1";
 static int  key1, key2;
 
 TEST(local, is_this_goroutines_own)
@@ -298,7 +300,7 @@ TEST(local, free_is_called_at_the_goroutines_end)
     EXPECT(bh_local_get(&key1) == NULL);
 }
 
-/* ---- owned things ------------------------------------------------------------------ */
+/* ---- owned things -------------------------------------------------------- */
 
 static void
 own_three(void *args)
@@ -336,7 +338,7 @@ recover_at_top(void *args)
     (void)args;
     BH_RECOVER(p) {
         (void)p;
-        strcat(order, "r");
+        note(r_);
         return;
     }
     bh_own(note, a_);
@@ -374,7 +376,7 @@ static void
 own_more(void *arg)
 {
     (void)arg;
-    strcat(order, "1");
+    note(one_);
     bh_own(note, b_);
     bh_local_set(&key1, c_, note);
     (void)bh_alloc(100);
@@ -447,7 +449,8 @@ TEST_DIES(own, a_panicking_release_is_an_uncaught_panic, 2, "panic: release fail
     bh_sleep(INT64_C(10000000000));
 }
 
-TEST_DIES(own, a_panicking_release_does_not_keep_the_rest, 2, "released b\nreleased a\nreleased c\n")
+TEST_DIES(own, a_panicking_release_does_not_keep_the_rest, 2,
+          "released b\nreleased a\nreleased c\n")
 {
     bh_go(own_badly, NULL);
     bh_sleep(INT64_C(10000000000));
@@ -471,7 +474,7 @@ TEST(own, a_null_release_is_misuse)
     EXPECT(panicked);
 }
 
-/* ---- the arena ------------------------------------------------------------------------- */
+/* ---- the arena ----------------------------------------------------------- */
 
 static void
 fill_arena(void *args)
@@ -511,7 +514,7 @@ TEST(arena, over_budget_is_a_panic_and_the_arena_survives)
     bh_arena_free(a);
 }
 
-/* ---- running out of memory ---------------------------------------------------------------- */
+/* ---- running out of memory ----------------------------------------------- */
 
 /* field -- a number from /proc/self/status. */
 static long
@@ -583,7 +586,7 @@ TEST(memory, an_overflowing_count_is_out_of_memory)
     EXPECT_PANIC("runtime error: out of memory", rt_calloc(SIZE_MAX / 2, 4));
 }
 
-/* ---- from plain threads ---------------------------------------------------------------------- */
+/* ---- from plain threads -------------------------------------------------- */
 
 TEST_DIES(cold, off_goroutines_it_is_a_fatal_error, 2,
           "bh_set_name: called from a thread that runs no goroutine")

@@ -46,7 +46,7 @@ rt_panic_describe(const struct bh_panic *p, char *text, size_t size)
                        (unsigned long long)p->goroutine, (unsigned long long)p->pc);
 }
 
-/* ---- the report ------------------------------------------------------------ */
+/* ---- the report ---------------------------------------------------------- */
 
 static void
 write_report(const struct bh_panic *p, const char *by)
@@ -85,7 +85,7 @@ rt_contain_report(struct rt_contain *c)
         write_report(&r->pub, c->by);
 }
 
-/* ---- keeping ------------------------------------------------------------------ */
+/* ---- keeping ------------------------------------------------------------- */
 
 struct bh_panic *
 rt_panic_keep(const struct bh_panic *p)

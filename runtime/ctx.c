@@ -106,7 +106,7 @@ static struct canceller ended = { .c = { .magic = MAGIC, .kind = BACKGROUND, .up
                                   .err = BH_ECANCELED,
                                   .cause = BH_ECANCELED };
 
-/* ---- small things --------------------------------------------------------- */
+/* ---- small things -------------------------------------------------------- */
 
 /* check -- touch ctx while a bad pointer is still the caller's panic. */
 static void
@@ -179,7 +179,7 @@ leave_list(struct canceller *up, struct rt_ctx_entry *e)
     rt_unlock(&up->lock);
 }
 
-/* ---- ending ----------------------------------------------------------------- */
+/* ---- ending -------------------------------------------------------------- */
 
 /* Why a subtree ends. */
 struct end {
@@ -323,7 +323,7 @@ bh_ctx_cancel(struct bh_ctx *ctx)
     bh_ctx_cancel_cause(ctx, 0, NULL);
 }
 
-/* ---- making ------------------------------------------------------------------- */
+/* ---- making -------------------------------------------------------------- */
 
 struct bh_ctx *
 bh_ctx_background(void)
@@ -470,7 +470,7 @@ bh_ctx_without_cancel(struct bh_ctx *parent)
     return ctx;
 }
 
-/* ---- references ----------------------------------------------------------------- */
+/* ---- references ---------------------------------------------------------- */
 
 struct bh_ctx *
 bh_ctx_ref(struct bh_ctx *ctx)
@@ -523,7 +523,7 @@ bh_ctx_end(struct bh_ctx *ctx)
     bh_ctx_unref(ctx);
 }
 
-/* ---- asking ------------------------------------------------------------------------ */
+/* ---- asking -------------------------------------------------------------- */
 
 struct bh_chan *
 bh_ctx_done(struct bh_ctx *ctx)
@@ -589,7 +589,7 @@ bh_ctx_value(struct bh_ctx *ctx, const void *key)
     return NULL;
 }
 
-/* ---- watches and sleep ---------------------------------------------------------------- */
+/* ---- watches and sleep --------------------------------------------------- */
 
 int
 rt_ctx_watch(struct bh_ctx *ctx, struct rt_ctx_watch *w)
@@ -699,7 +699,7 @@ bh_ctx_sleep(struct bh_ctx *ctx, int64_t ns)
     return s.ended ? err_of(up) : 0;
 }
 
-/* ---- after-funcs ------------------------------------------------------------------------- */
+/* ---- after-funcs --------------------------------------------------------- */
 
 static void
 after_unref(struct bh_after *a)

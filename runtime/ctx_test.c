@@ -22,7 +22,7 @@ is_closed(struct bh_chan *c)
     return bh_try_recv(c, (char *)NULL, &ok) && !ok;
 }
 
-/* ---- the background --------------------------------------------------------- */
+/* ---- the background ------------------------------------------------------ */
 
 TEST(ctx, background_never_ends)
 {
@@ -43,7 +43,7 @@ TEST(ctx, background_never_ends)
     EXPECT_EQ(bh_ctx_err(bg), 0);
 }
 
-/* ---- cancelling --------------------------------------------------------------- */
+/* ---- cancelling ---------------------------------------------------------- */
 
 TEST(ctx, cancel_ends_it_once_and_for_ever)
 {
@@ -181,7 +181,7 @@ TEST(ctx, cancel_wakes_everyone_who_waits)
     bh_ctx_end(root);
 }
 
-/* ---- causes ----------------------------------------------------------------------- */
+/* ---- causes -------------------------------------------------------------- */
 
 TEST(ctx, the_first_cause_stays_and_err_is_still_canceled)
 {
@@ -228,7 +228,7 @@ TEST(ctx, a_cause_outlives_the_handle_it_was_given_through)
     bh_ctx_end(child);
 }
 
-/* ---- deadlines ---------------------------------------------------------------------- */
+/* ---- deadlines ----------------------------------------------------------- */
 
 TEST(ctx, a_deadline_ends_it_with_its_own_error)
 {
@@ -327,7 +327,7 @@ TEST_SIM(ctx, a_timeout_too_long_to_add_is_for_ever)
     bh_ctx_end(c);
 }
 
-/* ---- values ---------------------------------------------------------------------------- */
+/* ---- values -------------------------------------------------------------- */
 
 static int key1, key2, key3;
 
@@ -381,14 +381,15 @@ TEST(ctx, without_cancel_keeps_values_only)
     bh_ctx_end(below);
 }
 
-/* ---- misuse ------------------------------------------------------------------------------ */
+/* ---- misuse -------------------------------------------------------------- */
 
 TEST(ctx, misuse_panics_with_gos_texts)
 {
     EXPECT_PANIC("cannot create context from nil parent", (void)bh_ctx_cancellable(NULL));
     EXPECT_PANIC("cannot create context from nil parent", (void)bh_ctx_timeout(NULL, 1));
     EXPECT_PANIC("cannot create context from nil parent", (void)bh_ctx_deadline(NULL, 1));
-    EXPECT_PANIC("cannot create context from nil parent", (void)bh_ctx_with_value(NULL, &key1, 0));
+    EXPECT_PANIC("cannot create context from nil parent",
+                 (void)bh_ctx_with_value(NULL, &key1, NULL));
     EXPECT_PANIC("cannot create context from nil parent", (void)bh_ctx_without_cancel(NULL));
     EXPECT_PANIC("nil key", (void)bh_ctx_with_value(bh_ctx_background(), NULL, &key1));
 }
@@ -433,7 +434,7 @@ TEST_DIES(ctx, use_after_the_last_unref_is_fatal, 2, "context: used after its la
     (void)bh_ctx_err((struct bh_ctx *)(void *)dead);
 }
 
-/* ---- sleep ----------------------------------------------------------------------------------- */
+/* ---- sleep --------------------------------------------------------------- */
 
 TEST(ctx, sleep_lasts_its_time)
 {
@@ -473,7 +474,7 @@ TEST(ctx, sleep_is_cut_short_by_the_end)
     bh_ctx_end(timed);
 }
 
-/* ---- watches ------------------------------------------------------------------------------------ */
+/* ---- watches ------------------------------------------------------------- */
 
 struct seen {
     struct rt_ctx_watch w;
@@ -509,7 +510,7 @@ TEST(ctx, a_watch_sees_the_end_once)
     bh_ctx_end(c);
 }
 
-/* ---- after-funcs ----------------------------------------------------------------------------------- */
+/* ---- after-funcs --------------------------------------------------------- */
 
 struct after_note {
     struct bh_chan *ran;
@@ -654,7 +655,7 @@ TEST_DIES(after, a_panic_in_one_ends_the_process, 2, "panic: after all")
     bh_sleep(10 * BH_SECOND);
 }
 
-/* ---- many at once -------------------------------------------------------------------------------------- */
+/* ---- many at once -------------------------------------------------------- */
 
 enum { WORKERS = 8 };
 

@@ -113,7 +113,7 @@ bh_group_set_limit(struct bh_group *g, int limit)
         bh_semaphore_init(&s->slots, limit);
 }
 
-/* ---- members ---------------------------------------------------------------- */
+/* ---- members ------------------------------------------------------------- */
 
 static void
 fail(struct bh_group_state *s, int err, const char *note)
@@ -225,7 +225,7 @@ bh_group_start_(struct bh_group *g, bh_group_fn *fn, const void *args, size_t si
     return true;
 }
 
-/* ---- waiting ------------------------------------------------------------------ */
+/* ---- waiting ------------------------------------------------------------- */
 
 /* over -- every member has ended.  The caller has the group's reference now. */
 static void

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 
 #include <bulkhead/go/chan.h>
 #include <bulkhead/go/ctx.h>
@@ -71,7 +72,7 @@ tell(const struct bh_panic *p, void *arg)
 {
     struct told *t = arg;
 
-    strncpy(t->text, bh_panic_text(p), sizeof t->text - 1);
+    snprintf(t->text, sizeof t->text, "%s", bh_panic_text(p));
     t->on = bh_id();
     EXPECT_EQ(p->goroutine, t->on);
     bh_send(t->done, &(int){ 1 });
@@ -218,7 +219,8 @@ TEST_DIES(safe, both_panics_are_reported, 7,
     bh_exit(7);
 }
 
-TEST_DIES(safe, a_panic_is_reported_with_its_goroutine, 7, "panic: boom 7 [contained by bh_go_safe]\n\ngoroutine ")
+TEST_DIES(safe, a_panic_is_reported_with_its_goroutine, 7,
+          "panic: boom 7 [contained by bh_go_safe]\n\ngoroutine ")
 {
     bh_go_safe(bh_ctx_background(), "w", panicker, &(struct work){ NULL, 7 });
     while (bh_goroutine_count() > 1)

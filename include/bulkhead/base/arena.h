@@ -18,9 +18,13 @@ struct bh_arena;
 typedef void bh_no_memory_fn(size_t size, int over_budget);
 void bh_set_no_memory(bh_no_memory_fn *fn);
 
-/* bh_arena_new -- budget: most bytes it may hold, 0 for no limit. */
+/* bh_arena_new -- budget: most bytes it may hold (4 KiB always fit), 0 for no limit. */
 struct bh_arena *bh_arena_new(size_t budget);
-void             bh_arena_free(struct bh_arena *a); /* runs cleanups, newest first; NULL is a no-op */
+/*
+ * bh_arena_free -- run the cleanups, newest first, and free all; NULL is a no-op.
+ * If a cleanup does not return (a panic), calling it again goes on with the rest.
+ */
+void bh_arena_free(struct bh_arena *a);
 /* bh_arena_reset -- as new, keeping its first block. */
 void bh_arena_reset(struct bh_arena *a);
 

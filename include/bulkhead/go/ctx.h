@@ -43,7 +43,10 @@ struct bh_ctx *bh_ctx_without_cancel(struct bh_ctx *parent);
  * Panics: on a context that cannot be cancelled by itself.
  */
 void bh_ctx_cancel(struct bh_ctx *ctx);
-/* bh_ctx_cancel_cause -- the same, saying why.  code: a negative error, 0 for BH_ECANCELED; note: copied, may be NULL. */
+/*
+ * bh_ctx_cancel_cause -- the same, saying why: the first call's cause stays.
+ * code: a negative error, 0 for BH_ECANCELED; note: copied, may be NULL.
+ */
 void bh_ctx_cancel_cause(struct bh_ctx *ctx, int code, const char *note);
 
 struct bh_ctx *bh_ctx_ref(struct bh_ctx *ctx);
@@ -57,7 +60,10 @@ struct bh_chan *bh_ctx_done(struct bh_ctx *ctx);
 /* bh_ctx_err -- 0 while live, then BH_ECANCELED or BH_EDEADLINE for ever. */
 int bh_ctx_err(struct bh_ctx *ctx);
 
-/* bh_ctx_cause -- 0 while live, then the cause's code; note (may be NULL) gets its text, good while ctx is. */
+/*
+ * bh_ctx_cause -- 0 while live, then the cause's code.
+ * *note (may be NULL) gets its text, good while ctx is, or NULL.
+ */
 int bh_ctx_cause(struct bh_ctx *ctx, const char **note);
 
 /* bh_ctx_deadline_at -- whether there is a deadline; *at_ns gets it. */

@@ -66,6 +66,7 @@ void bh_group_join(struct bh_group *g);
 
 /* ---- machinery; nothing below is API ---------------------------------- */
 
-bool bh_group_start_(struct bh_group *g, bh_group_fn *fn, const void *args, size_t size, bool wait);
+bool bh_group_start_(struct bh_group *g, bh_group_fn *fn, const void *args, size_t size,
+                     bool wait);
 
 #endif

@@ -14,7 +14,7 @@ struct bh_arena;
 /* bh_goroutine_arena -- this goroutine's arena, made on first use.  Gone when it ends. */
 struct bh_arena *bh_goroutine_arena(void);
 
-/* bh_alloc -- zeroed bytes from it, aligned for any type.  Panics: out of memory or over budget. */
+/* bh_alloc -- zeroed bytes from it, aligned for any type.  Panics: out of memory. */
 void *bh_alloc(size_t size);
 /* bh_print -- a formatted string in it. */
 char *bh_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
