@@ -317,6 +317,12 @@ TEST(own, released_newest_first)
     EXPECT_STR(order, "cba");
 }
 
+TEST_PLAIN(own, released_when_the_main_goroutine_returns)
+{
+    EXPECT_EQ(bh_main(own_three, NULL), 0);
+    EXPECT_STR(order, "cba");
+}
+
 static void
 own_then_exit(void *args)
 {

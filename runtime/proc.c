@@ -850,6 +850,7 @@ main_goroutine(void *args)
     struct main_call *call = args;
 
     call->fn(call->args);
+    rt_cold_release(bh_self());
     /* A panic in flight elsewhere gets a bounded chance to finish and print. */
     for (int i = 0; i < MAIN_EXIT_YIELDS && atomic_load(&rt_sched.panicking) != 0; i++)
         bh_yield();
