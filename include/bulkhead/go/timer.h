@@ -25,10 +25,16 @@ struct bh_timer *bh_timer_new(int64_t ns);
 struct bh_timer *bh_timer_func(int64_t ns, void (*fn)(void *arg), void *arg);
 struct bh_timer *bh_ticker_new(int64_t ns);
 struct bh_chan  *bh_timer_chan(struct bh_timer *t); /* borrowed; NULL for bh_timer_func */
-/* bh_timer_stop -- Returns: whether it was still armed. */
+/*
+ * bh_timer_stop -- Returns: whether it was still armed.  A function that has started runs on.
+ * bh_timer_reset -- arm again, ns from now; a ticker's new interval.  Returns: as bh_timer_stop.
+ *
+ * A value sent before is discarded: what is received afterwards belongs to the new arming.
+ * See: Go 1.23.
+ */
 bool bh_timer_stop(struct bh_timer *t);
-/* bh_timer_reset -- arm again, ns from now.  Returns: whether it was still armed. */
 bool bh_timer_reset(struct bh_timer *t, int64_t ns);
-void bh_timer_free(struct bh_timer *t); /* stops it; NULL is a no-op */
+/* bh_timer_free -- stop and free; its function may do it.  NULL is a no-op. */
+void bh_timer_free(struct bh_timer *t);
 
 #endif
