@@ -426,6 +426,14 @@ bh_conn_wait_readable(struct bh_conn *c)
     return error == 0 ? 0 : conn_fail(c, "wait", error);
 }
 
+int
+bh_conn_go_when_readable(struct bh_conn *c, const struct bh_go_options *o, bh_fn *fn, void *arg)
+{
+    int error = rt_netfd_go_when_readable(&check_conn(c)->n, o, fn, arg);
+
+    return error == 0 ? 0 : conn_fail(c, "wait", error);
+}
+
 /* ---- datagrams ---------------------------------------------------------- */
 
 struct datagram {

@@ -298,6 +298,50 @@ rt_netfd_wait_readable(struct rt_netfd *n)
     return error;
 }
 
+struct start {
+    struct rt_netfd *n;
+    bh_fn           *fn;
+    void            *arg;
+};
+
+static void
+start_main(void *args)
+{
+    struct start *s = args;
+
+    atomic_fetch_sub(&rt_sched.io_waiters, 1);
+    s->n->drained = false; /* the edge is consumed: the next read must try */
+    rt_netfd_end(s->n);
+    s->fn(s->arg);
+}
+
+/* rt_go_later panicked for lack of memory: no call is in progress after all. */
+static void
+end_unless_started(struct rt_netfd **n)
+{
+    if (*n != NULL)
+        rt_netfd_end(*n);
+}
+
+int
+rt_netfd_go_when_readable(struct rt_netfd *n, const struct bh_go_options *o, bh_fn *fn, void *arg)
+{
+    struct start     s = { n, fn, arg };
+    struct rt_netfd *begun = n;
+    struct bh_g     *g;
+    int              error = rt_netfd_begin(n);
+
+    if (error != 0)
+        return error;
+    BH_DEFER(end_unless_started, &begun);
+    g = rt_go_later(o, start_main, &s, sizeof s, RT_WHY_IO);
+    begun = NULL;
+    atomic_fetch_add(&rt_sched.io_waiters, 1);
+    rt_poll_ready_when(n->poll, RT_POLL_READ, g);
+    rt_exit();
+    return 0;
+}
+
 /* ---- writing ------------------------------------------------------------ */
 
 static ssize_t

@@ -52,10 +52,15 @@ void rt_netfd_set_deadline(struct rt_netfd *n, unsigned sides, int64_t at);
 typedef ssize_t rt_netfd_call(struct rt_netfd *n, void *arg);
 ssize_t rt_netfd_do(struct rt_netfd *n, enum rt_poll_side side, rt_netfd_call *call, void *arg);
 
-/* rt_netfd_read, rt_netfd_readv -- one read.  rt_netfd_writev -- all of it; *written counts, also on failure. */
+/* rt_netfd_read, _readv -- one read.  rt_netfd_writev -- all of it; *written counts, also on failure. */
 ssize_t rt_netfd_read(struct rt_netfd *n, void *buffer, size_t size);
 ssize_t rt_netfd_readv(struct rt_netfd *n, const struct iovec *iov, int count);
 int     rt_netfd_writev(struct rt_netfd *n, const struct iovec *iov, int count, size_t *written);
 int     rt_netfd_wait_readable(struct rt_netfd *n);
+/*
+ * rt_netfd_go_when_readable -- start fn on a new goroutine once n is readable, its deadline passes, or
+ * it is closed.  Nobody else may read meanwhile.  Returns: 0 or BH_ECLOSED; then fn will not run.
+ */
+int rt_netfd_go_when_readable(struct rt_netfd *n, const struct bh_go_options *o, bh_fn *fn, void *arg);
 
 #endif

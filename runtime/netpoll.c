@@ -225,6 +225,24 @@ rt_poll_wait(struct rt_poll *pd, enum rt_poll_side side)
     return status;
 }
 
+void
+rt_poll_ready_when(struct rt_poll *pd, enum rt_poll_side side, struct bh_g *g)
+{
+    bool now;
+
+    rt_lock(&pd->lock);
+    now = pd->side[side].ready || rt_poll_status(pd, side) != 0;
+    pd->side[side].ready = false;
+    if (!now) {
+        if (pd->side[side].g != NULL)
+            rt_throw("two goroutines wait for one side of descriptor %d", pd->fd);
+        pd->side[side].g = g;
+    }
+    rt_unlock(&pd->lock);
+    if (now)
+        rt_ready(g);
+}
+
 /* ---- deadlines ---------------------------------------------------------- */
 
 /* arm -- make the timer fire no later than the deadline.  Under the lock. */

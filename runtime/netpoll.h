@@ -47,6 +47,9 @@ void rt_poll_deadline(struct rt_poll *pd, unsigned sides, int64_t at);
 /* rt_poll_wait -- Blocks: until that side is ready.  Returns: 0 (try again) or why not. */
 int  rt_poll_wait(struct rt_poll *pd, enum rt_poll_side side);
 
+/* rt_poll_ready_when -- rt_ready g, which waits, once that side is ready or stopped.  In the runtime. */
+void rt_poll_ready_when(struct rt_poll *pd, enum rt_poll_side side, struct bh_g *g);
+
 int rt_poll_status_slow(struct rt_poll *pd, enum rt_poll_side side);
 
 /* rt_poll_status -- 0, or the error that calls on that side get now.  Any state. */

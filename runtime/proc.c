@@ -360,8 +360,17 @@ apply(const struct bh_go_options *o, struct bh_g *g)
         rt_cold_set_name(g, o->name);
 }
 
-void
-rt_go(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, void *pc)
+static inline void
+set_waiting(struct bh_g *g, enum rt_why why)
+{
+    g->why = (uint8_t)why;
+    g->waiting_since = atomic_load_explicit(&rt_sched.coarse_now, memory_order_relaxed);
+    atomic_store_explicit(&g->state, RT_G_WAITING, memory_order_relaxed);
+}
+
+/* A new goroutine, in no queue; in the runtime on return.  Panics in the caller. */
+static inline struct bh_g *
+create(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, void *pc)
 {
     void        *large;
     struct rt_m *m;
@@ -388,9 +397,26 @@ rt_go(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, v
     if (rt_unlikely(o != NULL))
         apply(o, g);
     m->p->stat_spawned++;
-    put_next(m->p, g);
+    return g;
+}
+
+void
+rt_go(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, void *pc)
+{
+    struct bh_g *g = create(o, fn, args, size, pc);
+
+    put_next(rt_m()->p, g);
     rt_point();
     rt_exit();
+}
+
+struct bh_g *
+rt_go_later(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, enum rt_why why)
+{
+    struct bh_g *g = create(o, fn, args, size, __builtin_return_address(0));
+
+    set_waiting(g, why);
+    return g;
 }
 
 void
@@ -649,14 +675,6 @@ reschedule(struct rt_m *m, struct bh_g *g)
         switch_g(m, g, next);
     else
         switch_g0(m, g);
-}
-
-static inline void
-set_waiting(struct bh_g *g, enum rt_why why)
-{
-    g->why = (uint8_t)why;
-    g->waiting_since = atomic_load_explicit(&rt_sched.coarse_now, memory_order_relaxed);
-    atomic_store_explicit(&g->state, RT_G_WAITING, memory_order_relaxed);
 }
 
 void

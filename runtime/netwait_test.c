@@ -1,0 +1,154 @@
+/*
+ * netwait_test.c -- goroutines that start when a descriptor is ready.
+ */
+
+#include "test.h"
+
+#include <stdatomic.h>
+
+#include <bulkhead/go/error.h>
+#include <bulkhead/go/net.h>
+#include <bulkhead/go/timer.h>
+
+struct wait {
+    struct bh_conn *ends[2];
+    _Atomic int     started;
+    ssize_t         got;
+    char            bytes[8];
+};
+
+static void
+read_some(void *arg)
+{
+    struct wait *w = arg;
+
+    w->got = bh_read(w->ends[0], w->bytes, sizeof w->bytes);
+    atomic_store(&w->started, 1);
+}
+
+static void
+open_pipe(struct wait *w)
+{
+    EXPECT_EQ(bh_pipe(w->ends), 0);
+    atomic_store(&w->started, 0);
+}
+
+static void
+close_pipe(struct wait *w)
+{
+    bh_conn_free(w->ends[0]);
+    bh_conn_free(w->ends[1]);
+}
+
+static void
+wait_started(struct wait *w)
+{
+    while (atomic_load(&w->started) == 0)
+        bh_yield();
+}
+
+TEST_REAL(netwait, a_goroutine_starts_when_data_comes)
+{
+    struct wait w;
+
+    open_pipe(&w);
+    EXPECT_EQ(bh_conn_go_when_readable(w.ends[0], NULL, read_some, &w), 0);
+    for (int i = 0; i < 100; i++)
+        bh_yield();
+    EXPECT_EQ(atomic_load(&w.started), 0);
+    EXPECT_EQ(bh_write(w.ends[1], "hello", 5), 5);
+    wait_started(&w);
+    EXPECT_EQ(w.got, 5);
+    close_pipe(&w);
+}
+
+TEST_REAL(netwait, it_starts_at_once_when_data_is_there)
+{
+    struct wait w;
+
+    open_pipe(&w);
+    EXPECT_EQ(bh_write(w.ends[1], "x", 1), 1);
+    EXPECT_EQ(bh_conn_go_when_readable(w.ends[0], NULL, read_some, &w), 0);
+    wait_started(&w);
+    EXPECT_EQ(w.got, 1);
+    close_pipe(&w);
+}
+
+TEST_REAL(netwait, it_starts_at_the_deadline)
+{
+    struct wait w;
+
+    open_pipe(&w);
+    bh_conn_set_read_deadline(w.ends[0], bh_now() + 5 * BH_MILLISECOND);
+    EXPECT_EQ(bh_conn_go_when_readable(w.ends[0], NULL, read_some, &w), 0);
+    wait_started(&w);
+    EXPECT_EQ(w.got, BH_EDEADLINE);
+    close_pipe(&w);
+}
+
+TEST_REAL(netwait, it_starts_when_the_connection_is_closed)
+{
+    struct wait w;
+
+    open_pipe(&w);
+    EXPECT_EQ(bh_conn_go_when_readable(w.ends[0], NULL, read_some, &w), 0);
+    bh_conn_close(w.ends[0]);
+    wait_started(&w);
+    EXPECT_EQ(w.got, BH_ECLOSED);
+    close_pipe(&w);
+}
+
+TEST_REAL(netwait, a_closed_connection_is_refused)
+{
+    struct wait w;
+
+    open_pipe(&w);
+    bh_conn_close(w.ends[0]);
+    EXPECT_EQ(bh_conn_go_when_readable(w.ends[0], NULL, read_some, &w), BH_ECLOSED);
+    EXPECT_EQ(atomic_load(&w.started), 0);
+    close_pipe(&w);
+}
+
+struct echo {
+    struct bh_conn *c;
+    _Atomic int    *turns;
+};
+
+static void
+echo_turn(void *arg)
+{
+    struct echo *e = arg;
+    char         byte;
+
+    if (bh_read(e->c, &byte, 1) != 1)
+        return;
+    EXPECT_EQ(bh_write(e->c, &byte, 1), 1);
+    atomic_fetch_add(e->turns, 1);
+    EXPECT_EQ(bh_conn_go_when_readable(e->c, NULL, echo_turn, e), 0);
+}
+
+TEST_REAL(netwait, a_connection_can_start_a_goroutine_for_each_message)
+{
+    enum { TURNS = 2000 };
+    struct bh_listener *l;
+    struct bh_conn     *client, *server;
+    struct echo         e;
+    _Atomic int         turns = 0;
+    char                byte = 'a';
+
+    EXPECT_EQ(bh_listen("127.0.0.1:0", &l), 0);
+    EXPECT_EQ(bh_dial(NULL, bh_listener_address(l), &client), 0);
+    EXPECT_EQ(bh_accept(l, &server), 0);
+    e = (struct echo){ server, &turns };
+    EXPECT_EQ(bh_conn_go_when_readable(server, NULL, echo_turn, &e), 0);
+    for (int i = 0; i < TURNS; i++) {
+        EXPECT_EQ(bh_write(client, &byte, 1), 1);
+        EXPECT_EQ(bh_read(client, &byte, 1), 1);
+    }
+    EXPECT_EQ(atomic_load(&turns), TURNS);
+    bh_conn_free(client);
+    while (bh_goroutine_count() > 1)
+        bh_yield();
+    bh_conn_free(server);
+    bh_listener_free(l);
+}
