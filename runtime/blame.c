@@ -51,7 +51,7 @@ static int          range_count;
 static const char *const library_names[] = {
     "libc.so", "libc-2", "ld-linux", "ld-2", "ld-musl", "libpthread", "libdl.", "linux-vdso",
     "libjemalloc", "libtcmalloc", "libmimalloc", "libasan", "libtsan", "libubsan", "liblsan",
-    "libclang_rt",
+    "libclang_rt", "vgpreload",
 };
 
 /* Functions of libc that take no lock, nor does anything they call. */

@@ -78,6 +78,15 @@
 
 #include "blame.h"
 
+#if defined(__has_include)
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+#endif
+#endif
+#ifndef VALGRIND_MAKE_MEM_UNDEFINED
+#define VALGRIND_MAKE_MEM_UNDEFINED(start, size) ((void)(start), (void)(size))
+#endif
+
 static const uintptr_t NIL_LIMIT = 64 << 10; /* mmap_min_addr: nothing is ever mapped below */
 
 enum {
@@ -139,6 +148,8 @@ call_sigpanic(ucontext_t *uc, const struct rt_walk *at)
     uintptr_t  direction = 0x400;
     uintptr_t *sp = (uintptr_t *)(at->regs.r[RT_REG_SP] - RED_ZONE) - 1;
 
+    /* Valgrind does not see a stack pointer move in a saved context. */
+    VALGRIND_MAKE_MEM_UNDEFINED((char *)sp - RED_ZONE, RED_ZONE + sizeof *sp + RED_ZONE);
     *sp = at->regs.r[RT_REG_PC];
     r[REG_RSP] = (greg_t)sp;
     r[REG_RBP] = (greg_t)at->regs.r[RT_REG_FP];
@@ -228,6 +239,7 @@ call_sigpanic(ucontext_t *uc, const struct rt_walk *at)
     mcontext_t *r = &uc->uc_mcontext;
     uintptr_t   sp = at->regs.r[RT_REG_SP] - 16;
 
+    VALGRIND_MAKE_MEM_UNDEFINED((char *)sp, 16);
     *(uintptr_t *)sp = at->regs.r[RT_REG_LR];
     r->sp = sp;
     r->regs[29] = at->regs.r[RT_REG_FP];

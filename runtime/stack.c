@@ -449,7 +449,11 @@ rt_stack_init(size_t default_size)
     page = mmap(NULL, RT_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
         rt_throw("out of memory");
-    if (madvise(page, RT_PAGE, MADV_GUARD_INSTALL) != 0 || !traps(page))
+    if (madvise(page, RT_PAGE, MADV_GUARD_INSTALL) != 0)
+        fall_back_to_mprotect();
+    else if (RUNNING_ON_VALGRIND)
+        atomic_store(&guard_mode, GUARD_MADVISE); /* no process_madvise, and dies of a pointer to a guard */
+    else if (!traps(page))
         fall_back_to_mprotect();
     munmap(page, RT_PAGE);
 }
