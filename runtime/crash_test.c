@@ -103,8 +103,7 @@ expect_crash(const char *file, int line, bh_fn *fn, const char *lines)
 #define EXPECT_CRASH(fn, lines) expect_crash(__FILE__, __LINE__, (fn), (lines))
 
 static volatile int *volatile nil;
-static volatile int zero;
-static const int    anything = 1;
+static const int      anything = 1;
 
 /* ---- the chain ------------------------------------------------------------ */
 
@@ -532,7 +531,6 @@ TEST_PLAIN(crash, texts_from_one_static_buffer_are_kept_apart)
 /* ---- faults --------------------------------------------------------------- */
 
 PANICS_WITH(null_store, *nil = 1)
-PANICS_WITH(divides, zero = 7 / zero)
 
 /* A store where nothing may be stored; far from nil. */
 static void
@@ -604,10 +602,15 @@ TEST_PLAIN(crash, signal_line_is_gone_after_recovery)
     EXPECT_CRASH(fault_then_other, "panic: later\n");
 }
 
+#if defined(__x86_64__) /* elsewhere division does not trap */
+static volatile int zero;
+PANICS_WITH(divides, zero = 7 / zero)
+
 TEST_PLAIN(crash, division_has_no_signal_line)
 {
     EXPECT_CRASH(divides, "panic: runtime error: integer divide by zero\n");
 }
+#endif
 
 TEST_PLAIN(crash, fault_at_a_wild_address_is_fatal)
 {
@@ -666,6 +669,15 @@ TEST_PLAIN(crash, sigquit_dumps_every_goroutine)
 }
 
 #if !test_sanitized
+#if defined(__has_include)
+#if __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#endif
+#endif
+#ifndef RUNNING_ON_VALGRIND
+#define RUNNING_ON_VALGRIND 0
+#endif
+
 static void
 free_twice(void *args)
 {
@@ -678,6 +690,8 @@ free_twice(void *args)
 
 TEST_PLAIN(crash, damaged_heap_is_reported_without_it)
 {
+    if (RUNNING_ON_VALGRIND)
+        return; /* it would forgive, and tell */
     run(free_twice);
     EXPECT_EQ(ending.status, 2);
     EXPECT_SAYS("SIGABRT: abort\nPC=0x");
@@ -1027,5 +1041,5 @@ TEST_PLAIN(crash, spinning_goroutines_do_not_delay_a_crash_and_are_shown)
     traceback_level = "all";
     run(panic_beside_spinners);
     EXPECT_EQ(ending.status, 2);
-    EXPECT_SAYS("[running]:\nspin(...)\n");
+    EXPECT_SAYS("\nspin(...)\n");
 }

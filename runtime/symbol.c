@@ -103,6 +103,7 @@ read_headers(struct rt_module *m)
     uintptr_t         base = m->lo;
     const Elf64_Ehdr *e = (const Elf64_Ehdr *)base;
 
+    m->headers_read = true;
     if (memcmp(e->e_ident, ELFMAG, SELFMAG) != 0 || e->e_ident[EI_CLASS] != ELFCLASS64 ||
         e->e_phentsize != sizeof(Elf64_Phdr) || e->e_phoff > RT_PAGE)
         return;
@@ -203,8 +204,6 @@ read_modules(void)
     while (next_mapping(&maps, &map))
         add_mapping(&map);
     close(maps.fd);
-    for (int i = 0; i < module_count; i++)
-        read_headers(&modules[i]);
 }
 
 uintptr_t
@@ -225,9 +224,15 @@ rt_mapping_end(uintptr_t address)
 const struct rt_module *
 rt_module_of(uintptr_t pc)
 {
-    for (int i = 0; i < module_count; i++)
-        if (pc >= modules[i].text_lo && pc < modules[i].text_hi)
-            return &modules[i];
+    for (int i = 0; i < module_count; i++) {
+        struct rt_module *m = &modules[i];
+
+        if (pc < m->text_lo || pc >= m->text_hi)
+            continue;
+        if (!m->headers_read)
+            read_headers(m); /* only now: not every mapping is ours to read (valgrind's) */
+        return m;
+    }
     return NULL;
 }
 

@@ -33,6 +33,7 @@ struct rt_debug {
 struct rt_module {
     uintptr_t   lo, hi; /* all its mappings lie in between */
     uintptr_t   text_lo, text_hi;
+    bool        headers_read; /* bias and unwind are known */
     uintptr_t   bias;   /* address in memory - address in the file */
     uintptr_t   unwind; /* .eh_frame_hdr in memory; 0: none */
     const char *path;
