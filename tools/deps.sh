@@ -25,6 +25,7 @@ test     python3                gdb script; drives the browser test
 test     curl                   a client we did not write, against the server
 test     chromium               clicks the buttons of the crash lab
 test     procps                 finds leftover processes of a test
+test     netbase                /etc/services: names of ports
 lint     pmccabe                length of functions
 lint     codespell              spelling of comments and documents
 lint     clang-format           layout of the sources
