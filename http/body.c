@@ -61,7 +61,7 @@ take_input(struct ht_conn *k, void *buffer, size_t size)
 {
     size_t have = k->in_end - k->in_start, n = size < have ? size : have;
 
-    memcpy(buffer, k->in + k->in_start, n);
+    memcpy(buffer, k->kit->in + k->in_start, n);
     k->in_start += n;
     return n;
 }
@@ -97,7 +97,7 @@ read_chunked(struct ht_call *x, void *buffer, size_t size)
     for (;;) {
         size_t             used = 0;
         enum ht_chunk_step step =
-            ht_chunk_next(&x->chunked, k->in + k->in_start, k->in_end - k->in_start, &used);
+            ht_chunk_next(&x->chunked, k->kit->in + k->in_start, k->in_end - k->in_start, &used);
         ssize_t n;
 
         k->in_start += used;

@@ -44,8 +44,8 @@ ht_call_new(struct ht_conn *k)
     memset((char *)x + offsetof(struct ht_call, s), 0, sizeof *x - offsetof(struct ht_call, s));
     x->s = s;
     x->k = k;
-    x->arena = k->spare != NULL ? k->spare : bh_arena_new(s->o.max_memory);
-    k->spare = NULL;
+    x->arena = k->kit->arena != NULL ? k->kit->arena : bh_arena_new(s->o.max_memory);
+    k->kit->arena = NULL;
     x->length = -1;
     x->lines_end = &x->lines;
     x->pub = (struct bh_http_call){
@@ -76,9 +76,9 @@ call_release(struct ht_call *x, struct ht_conn *k)
     if (x->ctx != NULL)
         bh_ctx_end(x->ctx);
     x->ctx = NULL;
-    if (k != NULL && k->spare == NULL) {
+    if (k != NULL && k->kit->arena == NULL) {
         bh_arena_reset(x->arena);
-        k->spare = x->arena;
+        k->kit->arena = x->arena;
     } else {
         bh_arena_free(x->arena);
     }

@@ -1,10 +1,15 @@
 /*
- * conn.c -- a connection: requests one after another, on one goroutine.
+ * conn.c -- a connection: requests one after another, idle in between.
  *
  *     idle --first byte--> head --complete--> chain --> reply --> rest of body -+
  *      ^                    |                                                  |
  *      +--------------------|---------------------- keep ---------------------+
  *                           +--refused, or not keep--> linger --> closed
+ *
+ * An idle connection has no goroutine and no memory but its own record: the
+ * poller starts a goroutine at the first byte of a request, which serves until
+ * there is no more input, gives the buffers back (struct ht_kit) and ends.  The
+ * last thing it does is to tell the poller; from then on k is another's.
  *
  * Pipelined requests wait in the input buffer; their replies gather in the output
  * buffer, which is flushed when it is full and before anybody waits for input.
@@ -28,43 +33,108 @@
 enum { BUSY, IDLE, WAKING };            /* k->idle */
 #define WAKE_GRACE (5 * BH_MILLISECOND) /* for a request that is on its way */
 
+static void serve_turns(void *arg);
+
 /* ---- input -------------------------------------------------------------------------- */
 
 /* Room behind in_end: move what is there to the front, or get a larger buffer. */
 static void
 make_room(struct ht_conn *k)
 {
-    char *bigger;
+    struct ht_kit *kit = k->kit;
+    char          *bigger;
 
     if (k->in_start == k->in_end) {
         k->in_start = k->in_end = 0;
-    } else if (k->in_start > 0 && k->in_end == k->in_size) {
-        memmove(k->in, k->in + k->in_start, k->in_end - k->in_start);
+    } else if (k->in_start > 0 && k->in_end == kit->in_size) {
+        memmove(kit->in, kit->in + k->in_start, k->in_end - k->in_start);
         k->in_end -= k->in_start;
         k->in_start = 0;
     }
-    if (k->in_end < k->in_size)
+    if (k->in_end < kit->in_size)
         return;
-    bigger = realloc(k->in, k->in_size == 0 ? HT_IN_SIZE : k->in_size * 2);
+    bigger = realloc(kit->in, kit->in_size == 0 ? HT_IN_SIZE : kit->in_size * 2);
     if (bigger == NULL)
         bh_panic("http: out of memory for input");
-    k->in_size = k->in_size == 0 ? HT_IN_SIZE : k->in_size * 2;
-    k->in = bigger;
+    kit->in_size = kit->in_size == 0 ? HT_IN_SIZE : kit->in_size * 2;
+    kit->in = bigger;
+}
+
+/* Read once, until the deadline that is set. */
+static ssize_t
+read_more(struct ht_conn *k)
+{
+    ssize_t n;
+
+    make_room(k);
+    n = bh_read(k->io, k->kit->in + k->in_end, k->kit->in_size - k->in_end);
+    if (n > 0)
+        k->in_end += (size_t)n;
+    return n;
 }
 
 ssize_t
 ht_fill(struct ht_conn *k, int64_t deadline)
 {
-    ssize_t n;
-
     if (ht_flush(k) < 0)
         return k->error;
-    make_room(k);
     bh_conn_set_read_deadline(k->io, deadline);
-    n = bh_read(k->io, k->in + k->in_end, k->in_size - k->in_end);
-    if (n > 0)
-        k->in_end += (size_t)n;
-    return n;
+    return read_more(k);
+}
+
+/* ---- idle --------------------------------------------------------------------------- */
+
+void
+ht_kit_free(struct ht_kit *kit)
+{
+    if (kit == NULL)
+        return;
+    bh_arena_free(kit->arena);
+    free(kit->in);
+    free(kit->out);
+    free(kit);
+}
+
+static void
+take_kit(struct ht_conn *k)
+{
+    struct bh_http_server *s = k->s;
+    struct ht_kit         *kit;
+
+    bh_mutex_lock(&s->lock);
+    kit = s->kits;
+    if (kit != NULL) {
+        s->kits = kit->next;
+        s->kit_count--;
+    }
+    bh_mutex_unlock(&s->lock);
+    if (kit == NULL && (kit = calloc(1, sizeof *kit)) == NULL)
+        bh_panic("http: out of memory for a connection");
+    k->kit = kit;
+}
+
+/* Keep some for the next connections; give the memory of the rest, and of grown ones, back. */
+static void
+give_kit(struct ht_conn *k)
+{
+    struct bh_http_server *s = k->s;
+    struct ht_kit         *kit = k->kit;
+    bool                   kept = false;
+
+    k->kit = NULL;
+    k->in_start = k->in_end = 0;
+    if (kit->in_size <= HT_IN_SIZE && kit->out_size <= HT_OUT_SIZE) {
+        bh_mutex_lock(&s->lock);
+        kept = s->kit_count < HT_MAX_KITS;
+        if (kept) {
+            kit->next = s->kits;
+            s->kits = kit;
+            s->kit_count++;
+        }
+        bh_mutex_unlock(&s->lock);
+    }
+    if (!kept)
+        ht_kit_free(kit);
 }
 
 static void
@@ -89,30 +159,27 @@ ht_conn_wake(struct ht_conn *k)
     atomic_store(&k->idle, IDLE);
 }
 
-/* Wait for the first byte of a request.  Returns: as ht_fill. */
-static ssize_t
-wait_idle(struct ht_conn *k)
+/*
+ * Let the poller continue with k when there is input.  Returns: 0, and k is no
+ * longer ours; or an error.
+ */
+static int
+go_idle(struct ht_conn *k)
 {
     struct bh_http_server *s = k->s;
+    struct bh_go_options   o = { .stack_size = s->o.stack_size };
     int64_t                timeout = k->requests == 0 ? s->o.head_timeout : s->o.idle_timeout;
-    int64_t                deadline = bh_now() + timeout;
-    ssize_t                n;
+    int                    rc;
 
-    if (ht_flush(k) < 0)
-        return k->error;
+    bh_conn_set_read_deadline(k->io, bh_now() + timeout);
     /* Idle first, then look whether it drains: ht_conn_wake comes the other way. */
     atomic_store(&k->idle, IDLE);
     if (atomic_load(&s->draining))
-        deadline = bh_now() + WAKE_GRACE;
-    make_room(k);
-    bh_conn_set_read_deadline(k->io, deadline);
-    if (atomic_load(&s->draining))
         bh_conn_set_read_deadline(k->io, bh_now() + WAKE_GRACE);
-    n = bh_read(k->io, k->in + k->in_end, k->in_size - k->in_end);
-    set_busy(k);
-    if (n > 0)
-        k->in_end += (size_t)n;
-    return n;
+    rc = bh_conn_go_when_readable(k->io, &o, serve_turns, k);
+    if (rc < 0)
+        set_busy(k);
+    return rc;
 }
 
 /*
@@ -127,11 +194,11 @@ read_head(struct ht_conn *k, struct ht_finder *f)
     long    end;
 
     memset(f, 0, sizeof *f);
-    if (k->in_start == k->in_end && wait_idle(k) <= 0)
+    if (k->in_start == k->in_end && read_more(k) <= 0)
         return 0;
     deadline = bh_now() + k->s->o.head_timeout;
     for (;;) {
-        end = ht_head_find(f, k->in + k->in_start, k->in_end - k->in_start, &k->s->limits);
+        end = ht_head_find(f, k->kit->in + k->in_start, k->in_end - k->in_start, &k->s->limits);
         if (end != 0)
             return end;
         n = ht_fill(k, deadline);
@@ -282,7 +349,7 @@ serve_one(struct ht_conn *k)
     atomic_fetch_add_explicit(&s->active, 1, memory_order_relaxed);
     x = ht_call_new(k);
     if (end > 0) {
-        int status = parse_call(x, &f, k->in + k->in_start + f.start, (size_t)end - f.start);
+        int status = parse_call(x, &f, k->kit->in + k->in_start + f.start, (size_t)end - f.start);
 
         k->in_start += (size_t)end;
         if (status < 0)
@@ -328,32 +395,45 @@ outside_panicked(struct ht_conn *k, const struct bh_panic *p, const struct ht_ca
         ht_break(x);
 }
 
-static void
-serve_watched(struct ht_conn *k, struct ht_caught *caught)
-{
-    enum after after;
+/* One goroutine's time with a connection. */
+struct turn {
+    struct ht_conn  *k;
+    bool             idle; /* k went idle: it is no longer ours */
+    struct ht_caught caught;
+};
 
-    BH_DEFER(ht_note_stack, caught);
+static void
+serve_watched(struct turn *t)
+{
+    struct ht_conn *k = t->k;
+    enum after      after;
+
+    BH_DEFER(ht_note_stack, &t->caught);
+    take_kit(k);
     do
         after = serve_one(k);
-    while (after == NEXT);
+    while (after == NEXT && k->in_start < k->in_end);
     if (after == LINGER)
         linger(k);
-    else
-        (void)ht_flush(k);
+    else if (ht_flush(k) < 0 && after == NEXT)
+        after = CLOSE;
     if (after == RESET)
         bh_conn_abort(k->io);
-    caught->done = true;
+    if (after == NEXT) {
+        give_kit(k);
+        t->idle = go_idle(k) == 0;
+    }
+    t->caught.done = true;
 }
 
 static void
-serve_guarded(struct ht_conn *k, struct ht_caught *caught)
+serve_guarded(struct turn *t)
 {
     BH_RECOVER(p) {
-        outside_panicked(k, p, caught);
+        outside_panicked(t->k, p, &t->caught);
         return;
     }
-    serve_watched(k, caught);
+    serve_watched(t);
 }
 
 void
@@ -376,21 +456,40 @@ ht_conn_end(struct ht_conn *k)
         k->older->newer = k->newer;
     bh_mutex_unlock(&s->lock);
     bh_conn_free(k->io);
-    bh_arena_free(k->spare);
-    free(k->in);
-    free(k->out);
+    ht_kit_free(k->kit);
     free(k);
     ht_server_conn_ended(s);
 }
 
-void
-ht_conn_main(void *args)
+static void
+end_turn(struct turn *t)
 {
-    struct ht_conn  *k = *(struct ht_conn **)args;
-    struct ht_caught caught;
+    if (!t->idle)
+        ht_conn_end(t->k);
+}
 
-    BH_DEFER(ht_conn_end, k);
-    caught.done = false;
-    caught.frame_count = 0;
-    serve_guarded(k, &caught);
+/* There is input, or the deadline has passed, or the connection is closed. */
+static void
+serve_turns(void *arg)
+{
+    struct turn t;
+
+    t.k = arg;
+    t.idle = false;
+    t.caught.done = false;
+    t.caught.frame_count = 0;
+    BH_DEFER(end_turn, &t);
+    set_busy(t.k);
+    serve_guarded(&t);
+}
+
+void
+ht_conn_start(struct ht_conn *k)
+{
+    BH_RECOVER(p) {
+        ht_conn_end(k); /* no memory for a goroutine */
+        return;
+    }
+    if (go_idle(k) < 0)
+        ht_conn_end(k);
 }

@@ -6,14 +6,14 @@
  *
  *     server.c   options, listening, accepting, draining, signals
  *     router.c   patterns, the tree of segments, the checks at start
- *     conn.c     a connection: a loop of requests on one goroutine
+ *     conn.c     a connection: requests one after another; idle without a goroutine
  *     body.c     reading the body of a request
  *     reply.c    building and sending the reply
  *     call.c     the chain, parameters, query, values, background work
  *     recover.c  the recover middleware and the reports it keeps
  *     log.c      the access log
  *
- * Who touches what: a connection and its call belong to the connection's goroutine.
+ * Who touches what: a connection and its call belong to the goroutine that serves it.
  * Others reach them only through the server's list (draining) and through a
  * reference to the call (bh_http_go).  server->lock protects the list of
  * connections and the free list of calls; reports->lock the reports.  Neither is held
@@ -48,6 +48,7 @@ enum {
     HT_MAX_SEGMENTS = 32,      /* of a path */
     HT_MAX_PARAMS = 8,         /* of a route */
     HT_MAX_LISTENERS = 8,
+    HT_MAX_KITS = 128,         /* kept of idle connections: 20 KB each */
     HT_MAX_TURNING_AWAY = 64,  /* goroutines telling clients 503 */
 };
 #define HT_LINGER_TIME (2 * BH_SECOND)
@@ -134,6 +135,8 @@ struct bh_http_server {
 
     struct bh_mutex  lock;
     struct ht_conn  *conns; /* newest first */
+    struct ht_kit   *kits;  /* of idle connections, for the next busy one */
+    int              kit_count;
     struct ht_call  *free_calls;
     _Atomic int64_t  open, active, turning_away;
     _Atomic uint64_t next_id;
@@ -146,6 +149,17 @@ void ht_server_conn_ended(struct bh_http_server *s);
 
 /* ---- conn.c ----------------------------------------------------------------- */
 
+/* What a connection needs only while it is busy; idle ones give theirs to the server. */
+struct ht_kit {
+    struct ht_kit   *next;  /* in the server's list */
+    struct bh_arena *arena; /* for the next call, or NULL */
+    char            *in;    /* bytes read and not yet used are [k->in_start, k->in_end) */
+    char            *out;   /* bytes to write */
+    size_t           in_size, out_size;
+    int64_t          date_second;
+    char             date[32]; /* "Wed, 25 Nov 2026 10:31:07 GMT" */
+};
+
 struct ht_conn {
     struct bh_http_server *s;
     struct bh_conn        *io;
@@ -153,19 +167,17 @@ struct ht_conn {
     _Atomic uint32_t       idle;          /* waits for a request: conn.c */
     uint32_t               requests;
 
-    char  *in; /* bytes read and not yet used are [in_start, in_end) */
-    size_t in_start, in_end, in_size;
-    char  *out; /* bytes to write */
-    size_t out_length, out_size;
-    int    error; /* of a write: nothing more goes out */
+    struct ht_kit *kit; /* NULL while idle */
+    size_t         in_start, in_end;
+    size_t         out_length;
+    int            error; /* of a write: nothing more goes out */
 
-    struct ht_call  *call; /* in progress, or NULL */
-    struct bh_arena *spare; /* for the next call */
-    int64_t date_second;
-    char    date[32]; /* "Wed, 25 Nov 2026 10:31:07 GMT" */
+    struct ht_call *call; /* in progress, or NULL */
 };
 
-void ht_conn_main(void *args); /* struct ht_conn **: takes it over */
+/* ht_conn_start -- wait for the first request; takes k over. */
+void ht_conn_start(struct ht_conn *k);
+void ht_kit_free(struct ht_kit *kit); /* NULL is a no-op */
 void ht_conn_end(struct ht_conn *k); /* close, unlink, free */
 /* ht_fill -- read more input.  Returns: bytes, 0 at the end, or an error.  Flushes output first. */
 ssize_t ht_fill(struct ht_conn *k, int64_t deadline);
@@ -250,7 +262,7 @@ int             ht_run(struct ht_call *x, int steps, bh_http_fn *handler, void *
 /* ---- body.c ----------------------------------------------------------------------- */
 
 void ht_body_init(struct ht_call *x);
-/* ht_body_discard -- read away what the handler left.  Returns: whether the connection can go on. */
+/* ht_body_discard -- read away what the handler left.  Returns: whether that was all. */
 bool ht_body_discard(struct ht_call *x);
 bool ht_body_is_short(const struct ht_call *x); /* worth discarding */
 
@@ -258,7 +270,7 @@ bool ht_body_is_short(const struct ht_call *x); /* worth discarding */
 
 /* ht_reply_error -- replace whatever is there, if nothing is out yet, by a status and a reason. */
 void ht_reply_error(struct ht_call *x, int status, const char *reason);
-/* ht_reply_settle -- the handler is done with rc: see that there is a whole reply, or a broken one. */
+/* ht_reply_settle -- the handler is done: see that there is a whole reply or a broken one. */
 void ht_reply_settle(struct ht_call *x, int rc);
 /* ht_reply_finish -- send what there is.  Returns: 0, or an error if the connection must end. */
 int  ht_reply_finish(struct ht_call *x);

@@ -14,7 +14,7 @@
  * that the client can tell from success: no final chunk, fewer bytes than
  * announced, or, where the end of the connection ends the body (HTTP/1.0), a reset.
  *
- * Output gathers in k->out, so that pipelined replies leave in one write: it is
+ * Output gathers in the kit's `out`, so that pipelined replies leave in one write: it is
  * flushed when it is full and before the connection waits for input.
  */
 
@@ -56,7 +56,7 @@ ht_flush(struct ht_conn *k)
     size_t length = k->out_length;
 
     k->out_length = 0;
-    return length > 0 ? write_out(k, k->out, length) : k->error;
+    return length > 0 ? write_out(k, k->kit->out, length) : k->error;
 }
 
 /* Room for size bytes behind k->out_length. */
@@ -65,18 +65,18 @@ reserve(struct ht_conn *k, size_t size)
 {
     char *bigger;
 
-    if (k->out_size - k->out_length >= size)
+    if (k->kit->out_size - k->out_length >= size)
         return;
     (void)ht_flush(k);
-    if (k->out_size >= size)
+    if (k->kit->out_size >= size)
         return;
     if (size < HT_OUT_SIZE)
         size = HT_OUT_SIZE;
-    bigger = realloc(k->out, size);
+    bigger = realloc(k->kit->out, size);
     if (bigger == NULL)
         bh_panic("http: out of memory for output");
-    k->out = bigger;
-    k->out_size = size;
+    k->kit->out = bigger;
+    k->kit->out_size = size;
 }
 
 int
@@ -87,7 +87,7 @@ ht_out(struct ht_conn *k, const void *data, size_t size)
         return write_out(k, data, size);
     }
     reserve(k, size);
-    memcpy(k->out + k->out_length, data, size);
+    memcpy(k->kit->out + k->out_length, data, size);
     k->out_length += size;
     return k->error;
 }
@@ -101,12 +101,12 @@ date_text(struct ht_conn *k)
     struct tm       tm;
 
     (void)clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    if (now.tv_sec != k->date_second) {
-        k->date_second = now.tv_sec;
+    if (now.tv_sec != k->kit->date_second) {
+        k->kit->date_second = now.tv_sec;
         gmtime_r(&now.tv_sec, &tm);
-        (void)strftime(k->date, sizeof k->date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+        (void)strftime(k->kit->date, sizeof k->kit->date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
     }
-    return k->date;
+    return k->kit->date;
 }
 
 static char *
@@ -177,7 +177,7 @@ commit(struct ht_call *x, int64_t size)
     if (size < 0 && !x->send_chunked && !x->bodyless)
         x->keep = false;
     reserve(k, head_room(x));
-    at = put(k->out + k->out_length, "HTTP/1.1 ");
+    at = put(k->kit->out + k->out_length, "HTTP/1.1 ");
     at = put_number(at, (uint64_t)status);
     *at++ = ' ';
     at = put(at, words);
@@ -199,7 +199,7 @@ commit(struct ht_call *x, int64_t size)
     for (const struct ht_line *l = x->lines; l != NULL; l = l->next)
         at = put_field(at, l->name, l->value);
     at = put(at, "\r\n");
-    k->out_length = (size_t)(at - k->out);
+    k->out_length = (size_t)(at - k->kit->out);
     x->length = size;
     x->reply = HT_REPLY_COMMITTED;
 }

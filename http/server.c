@@ -73,6 +73,12 @@ bh_http_server_free(struct bh_http_server *s)
         return; /* handlers that would not end still use it */
     for (int i = 0; i < s->listener_count; i++)
         bh_listener_free(s->listeners[i]);
+    while (s->kits != NULL) {
+        struct ht_kit *kit = s->kits;
+
+        s->kits = kit->next;
+        ht_kit_free(kit);
+    }
     while (s->free_calls != NULL) {
         struct ht_call *x = s->free_calls;
 
@@ -191,9 +197,7 @@ launch(struct ht_conn *k, bh_fn *fn)
         ht_conn_end(k);
         return false;
     }
-    bh_go_with((&(struct bh_go_options){ .name = "http connection",
-                                         .stack_size = k->s->o.stack_size }),
-               fn, &k);
+    bh_go(fn, &k);
     return true;
 }
 
@@ -226,7 +230,7 @@ start_conn(struct bh_http_server *s, struct bh_conn *io)
         s->conns->newer = k;
     s->conns = k;
     bh_mutex_unlock(&s->lock);
-    (void)launch(k, ht_conn_main);
+    ht_conn_start(k);
 }
 
 struct accepting {

@@ -328,6 +328,7 @@ rt_netfd_go_when_readable(struct rt_netfd *n, const struct bh_go_options *o, bh_
 {
     struct start     s = { n, fn, arg };
     struct rt_netfd *begun = n;
+    struct pollfd    p = { .fd = n->fd, .events = POLLIN | POLLRDHUP };
     struct bh_g     *g;
     int              error = rt_netfd_begin(n);
 
@@ -337,7 +338,11 @@ rt_netfd_go_when_readable(struct rt_netfd *n, const struct bh_go_options *o, bh_
     g = rt_go_later(o, start_main, &s, sizeof s, RT_WHY_IO);
     begun = NULL;
     atomic_fetch_add(&rt_sched.io_waiters, 1);
-    rt_poll_ready_when(n->poll, RT_POLL_READ, g);
+    /* If the last read may have left something, its edge is gone: ask. */
+    if (!n->drained && poll(&p, 1, 0) > 0)
+        rt_ready(g);
+    else
+        rt_poll_ready_when(n->poll, RT_POLL_READ, g);
     rt_exit();
     return 0;
 }

@@ -74,6 +74,20 @@ TEST_REAL(netwait, it_starts_at_once_when_data_is_there)
     close_pipe(&w);
 }
 
+TEST_REAL(netwait, it_starts_when_the_last_read_left_something)
+{
+    struct wait w;
+    char        bytes[4];
+
+    open_pipe(&w);
+    EXPECT_EQ(bh_write(w.ends[1], "abcdefg", 7), 7);
+    EXPECT_EQ(bh_read(w.ends[0], bytes, sizeof bytes), 4);
+    EXPECT_EQ(bh_conn_go_when_readable(w.ends[0], NULL, read_some, &w), 0);
+    wait_started(&w);
+    EXPECT_EQ(w.got, 3);
+    close_pipe(&w);
+}
+
 TEST_REAL(netwait, it_starts_at_the_deadline)
 {
     struct wait w;
