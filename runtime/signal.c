@@ -444,8 +444,10 @@ judge(struct event *e)
 
     if (e->fault.code <= 0)
         return fatal(e, NULL);
-    if (e->g == NULL || !on_own_stack(e))
+    if (e->g == NULL)
         return fatal(e, text_runtime);
+    if (!on_own_stack(e)) /* on the thread's stack, or past the end of the goroutine's */
+        return fatal(e, rt_stack_of(e->at.regs.r[RT_REG_SP]) != 0 ? text_overflow : text_runtime);
     if (is_overflow(e))
         return judge_overflow(e);
     if (atomic_load_explicit(&e->m->in_rt, memory_order_relaxed) != 0 ||
@@ -599,7 +601,7 @@ rt_signal_thread_fini(struct rt_m *m)
 
 /* May this thread panic here, at the call of a function that must not return? */
 static bool
-on_goroutine(void)
+may_panic(void)
 {
     struct rt_m *m = rt_m();
     struct bh_g *g = m != NULL ? m->g : NULL;
@@ -607,7 +609,8 @@ on_goroutine(void)
 
     return g != NULL && g->stack != NULL && here > (uintptr_t)g->stack->lo &&
            here < (uintptr_t)g->stack->top && !(g->flags & RT_G_CAPTURING) &&
-           atomic_load_explicit(&m->in_rt, memory_order_relaxed) == 0;
+           atomic_load_explicit(&m->in_rt, memory_order_relaxed) == 0 &&
+           rt_blame_outer(here, here, (uintptr_t)g->stack->top);
 }
 
 static noreturn void
@@ -625,7 +628,7 @@ libc_abort(void)
 noreturn void
 abort(void)
 {
-    if (on_goroutine() && rt_blame_is_application((uintptr_t)__builtin_return_address(0)))
+    if (may_panic() && rt_blame_is_application((uintptr_t)__builtin_return_address(0)))
         rt_panic_string("abort called");
     libc_abort();
 }
@@ -635,7 +638,7 @@ __assert_fail(const char *assertion, const char *file, unsigned line, const char
 {
     const char *in = function != NULL ? function : "?";
 
-    if (on_goroutine())
+    if (may_panic())
         bh_panic_at_(file, (int)line, "%s:%u: %s: Assertion `%s' failed.", file, line, in, assertion);
     dprintf(STDERR_FILENO, "%s: %s:%u: %s: Assertion `%s' failed.\n", program_invocation_short_name,
             file, line, in, assertion);
@@ -647,7 +650,7 @@ __assert_perror_fail(int error, const char *file, unsigned line, const char *fun
 {
     const char *in = function != NULL ? function : "?";
 
-    if (on_goroutine())
+    if (may_panic())
         bh_panic_at_(file, (int)line, "%s:%u: %s: Unexpected error: %s.", file, line, in,
                      strerrordesc_np(error));
     dprintf(STDERR_FILENO, "%s: %s:%u: %s: Unexpected error: %s.\n", program_invocation_short_name,

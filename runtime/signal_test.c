@@ -854,6 +854,50 @@ TEST_DIES(signal, failed_check_inside_malloc_is_fatal, 2, "SIGABRT: abort")
 }
 
 
+static int
+assert_at_module(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    (void)info;
+    (void)size;
+    assert(arg != NULL);
+    return 0;
+}
+
+static void
+assert_at_modules(void)
+{
+    if (LIBC_IS_HIDDEN)
+        raise(SIGABRT);
+    dl_iterate_phdr(assert_at_module, NULL);
+}
+
+TEST_DIES(signal, assert_called_back_under_the_loaders_lock_is_fatal, 2, "SIGABRT: abort")
+{
+    survives(assert_at_modules);
+}
+
+noreturn void __stack_chk_fail(void);
+void         *__memcpy_chk(void *to, const void *from, size_t size, size_t room);
+
+TEST_DIES(signal, smashed_stack_is_fatal, 2, "SIGABRT: abort")
+{
+    survives(__stack_chk_fail);
+}
+
+static void
+copy_too_much(void)
+{
+    char small[8];
+
+    __memcpy_chk(small, "0123456789", (size_t)(10 + zero), sizeof small);
+    sink = small[0];
+}
+
+TEST_DIES(signal, failed_check_of_fortify_is_fatal, 2, "SIGABRT: abort")
+{
+    survives(copy_too_much);
+}
+
 /* ---- not the application's ---------------------------------------------------------------- */
 
 TEST_DIES(signal, fault_signal_sent_by_kill_is_not_a_panic, 2, "SIGSEGV: segmentation violation")
@@ -891,6 +935,20 @@ TEST_DIES(signal, fault_in_a_signal_handler_is_fatal, 2,
 
 #if defined(RT_TSAN)
     load_inside_the_runtime(); /* the sanitizer blocks all signals in a handler */
+#endif
+    sigaction(SIGPROF, &action, NULL);
+    BH_RECOVER(p) {
+        return;
+    }
+    raise(SIGPROF);
+}
+
+TEST_DIES(signal, fault_in_a_signal_handler_on_the_goroutines_stack_is_fatal, 2, "fatal error:")
+{
+    struct sigaction action = { .sa_handler = load_in_handler };
+
+#if defined(RT_TSAN)
+    load_inside_the_runtime();
 #endif
     sigaction(SIGPROF, &action, NULL);
     BH_RECOVER(p) {
