@@ -104,8 +104,8 @@ void bh_close(struct bh_chan *c);
  *
  * Returns: the index of the case that ran.
  * Blocks:  until some case is ready, unless there is a BH_DEFAULT; for ever without cases.
- * Panics:  if the case taken is a send and its channel is closed; wrong value
- *          size in any case; two defaults; more than 65,536 cases.
+ * Panics:  if the case taken is a send and its channel is closed; on a bad
+ *          pointer or wrong value size in any case; two defaults; over 65,536 cases.
  * See:     Go spec, "Select statements".
  */
 #define bh_select(...)                                                                         \

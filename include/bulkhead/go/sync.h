@@ -37,7 +37,8 @@ bool bh_mutex_try_lock(struct bh_mutex *m);
  * bh_mutex_unlock -- fatal: "sync: unlock of unlocked mutex".
  *
  * May release another goroutine's lock.  Does not touch the mutex once someone
- * else can have it: the next holder may free it.
+ * else can have it: the next holder may free it.  Yields to a waiter that
+ * starved.
  */
 void bh_mutex_unlock(struct bh_mutex *m);
 /* bh_mutex_held -- whether this goroutine holds it.  For checks. */
