@@ -599,6 +599,9 @@ rt_signal_thread_fini(struct rt_m *m)
 
 /* ---- assert and abort --------------------------------------------------------------------- */
 
+/* Weak: in a static program libc's own may be needed as well, and then wins. */
+#define INTERPOSED __attribute__((weak))
+
 /* May this thread panic here, at the call of a function that must not return? */
 static bool
 may_panic(void)
@@ -625,7 +628,7 @@ libc_abort(void)
     _Exit(127);
 }
 
-noreturn void
+INTERPOSED noreturn void
 abort(void)
 {
     if (may_panic() && rt_blame_is_application((uintptr_t)__builtin_return_address(0)))
@@ -633,7 +636,7 @@ abort(void)
     libc_abort();
 }
 
-void
+INTERPOSED void
 __assert_fail(const char *assertion, const char *file, unsigned line, const char *function)
 {
     const char *in = function != NULL ? function : "?";
@@ -645,7 +648,7 @@ __assert_fail(const char *assertion, const char *file, unsigned line, const char
     libc_abort();
 }
 
-void
+INTERPOSED void
 __assert_perror_fail(int error, const char *file, unsigned line, const char *function)
 {
     const char *in = function != NULL ? function : "?";
