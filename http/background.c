@@ -53,6 +53,21 @@ background_main(struct bh_ctx *ctx, void *args)
     b->caught.done = true;
 }
 
+static void
+start(struct background *b, const char *name)
+{
+    BH_RECOVER(p) {
+        background_end(b);
+        bh_repanic(p); /* no goroutine can be had: the handler's panic */
+    }
+    bh_go_safe_with(bh_ctx_background(),
+                    (&(struct bh_safe_options){ .name = name,
+                                                .stack_size = b->x->s->o.stack_size,
+                                                .on_panic = background_panicked,
+                                                .on_panic_arg = b }),
+                    background_main, &b);
+}
+
 void
 bh_http_go_start_(struct bh_http_call *c, const char *name, bh_http_go_fn *fn, const void *args,
                   size_t size)
@@ -71,10 +86,5 @@ bh_http_go_start_(struct bh_http_call *c, const char *name, bh_http_go_fn *fn, c
     b->fn = fn;
     b->args = size > 0 ? bh_arena_copy(arena, args, size) : NULL;
     atomic_fetch_add_explicit(&x->refs, 1, memory_order_relaxed);
-    bh_go_safe_with(bh_ctx_background(),
-                    (&(struct bh_safe_options){ .name = name,
-                                                .stack_size = x->s->o.stack_size,
-                                                .on_panic = background_panicked,
-                                                .on_panic_arg = b }),
-                    background_main, &b);
+    start(b, name);
 }

@@ -322,14 +322,18 @@ enum after { NEXT, CLOSE, LINGER, RESET };
 static enum after
 after_reply(struct ht_call *x, int error)
 {
+    const struct ht_conn *k = x->k;
     bool ends_body = x->reply == HT_REPLY_COMMITTED && x->length < 0 && !x->send_chunked;
 
     if (x->pub.aborted)
         return ends_body ? RESET : CLOSE;
     if (error < 0)
         return CLOSE;
-    if (!x->keep)
-        return x->body_done && x->head.method != NULL && !x->head.keep ? CLOSE : LINGER;
+    if (!x->keep) /* done with a client that expects nothing more, or in the middle of something */
+        return x->body_done && x->head.method != NULL && !x->head.keep &&
+                       k->in_start == k->in_end
+                   ? CLOSE
+                   : LINGER;
     return x->body_done || ht_body_discard(x) ? NEXT : LINGER;
 }
 
@@ -349,7 +353,8 @@ serve_one(struct ht_conn *k)
     atomic_fetch_add_explicit(&s->active, 1, memory_order_relaxed);
     x = ht_call_new(k);
     if (end > 0) {
-        int status = parse_call(x, &f, k->kit->in + k->in_start + f.start, (size_t)end - f.start);
+        int status =
+            parse_call(x, &f, k->kit->in + k->in_start + f.start, (size_t)end - f.start);
 
         k->in_start += (size_t)end;
         if (status < 0)

@@ -38,6 +38,6 @@ $(fuzz.out): $(fuzz.src) $(wildcard http/*.h)
 	    -o $@ $(fuzz.src) $(llhttp.names:%=$(LLHTTP_SOURCE)/%.c)
 fuzz-http: $(fuzz.out)
 	@mkdir -p $O/fuzz/corpus; $(fuzz.out) -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=5 \
-	    -print_final_stats=1 -artifact_prefix=$O/fuzz/ $O/fuzz/corpus fuzz/http-corpus
+	    -print_final_stats=1 -artifact_prefix=$O/fuzz/ $O/fuzz/corpus fuzz/corpus/http
 fuzz: fuzz-http
 .PHONY: fuzz fuzz-http

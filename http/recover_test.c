@@ -16,6 +16,12 @@ static char answer[SIZE];
 static int *volatile nowhere;
 static volatile int zero;
 
+__attribute__((noinline)) static int
+fault_null(void)
+{
+    return *nowhere;
+}
+
 static int
 fine(struct bh_http_call *c, void *arg)
 {
@@ -35,7 +41,7 @@ static int
 nulls(struct bh_http_call *c, void *arg)
 {
     (void)arg;
-    return bh_http_reply(c, 200, "%d\n", *nowhere);
+    return bh_http_reply(c, 200, "%d\n", fault_null());
 }
 
 static int
@@ -152,7 +158,7 @@ locks(struct bh_http_call *c, void *arg)
     bh_mutex_lock(&lock);
     BH_DEFER(bh_mutex_unlock, &lock);
     if (bh_http_query(c, "crash") != NULL)
-        return bh_http_reply(c, 200, "%d\n", *nowhere);
+        return bh_http_reply(c, 200, "%d\n", fault_null());
     return bh_http_reply(c, 200, "locked\n");
 }
 
@@ -288,12 +294,16 @@ TEST_REAL(recover, faults_are_500_with_their_stack)
         "runtime error: invalid memory address or nil pointer dereference",
         "runtime error: integer divide by zero", "runtime error: stack overflow"
     };
-    static const char *const tops[] = { "nulls(...)", "divides(...)", "descend(...)" };
+    static const char *const tops[] = { "fault_null(...)", "divides(...)", "descend(...)" };
     static char              stack[16384];
     struct fixture           f;
 
     start(&f);
     for (int i = 0; i < 3; i++) {
+#if defined(__aarch64__)
+        if (i == 1)
+            continue; /* divides by zero without a trap */
+#endif
         talk(&f, paths[i], answer, SIZE);
         EXPECT_STARTS(answer, "HTTP/1.1 500 ");
         struct bh_http_panic r = latest(&f);

@@ -1,7 +1,7 @@
 /* server_test.c -- over real sockets: connections, pipelining, limits, times, draining. */
 #include "http_fixture.h"
 
-#include <sys/socket.h>
+#include <sys/resource.h>
 
 #include <bulkhead/go/sync.h>
 
@@ -445,6 +445,41 @@ TEST_REAL(server, survives_clients_that_leave_at_every_byte)
     }
     talk(&f, "GET /hello/still HTTP/1.1\r\n" H "\r\n", answer, SIZE);
     EXPECT_STR(body_of(answer), "hello, still\n");
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
+TEST_REAL(server, survives_running_out_of_descriptors)
+{
+    struct rlimit   limit = { 48, 48 };
+    struct bh_conn *c[64];
+    struct fixture  f;
+    int             n = 0;
+
+    start(&f, NULL);
+    EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    while (n < 64 && bh_dial(bh_ctx_background(), bh_http_address(f.s), &c[n]) == 0)
+        n++;
+    EXPECT(n > 4 && n < 64);
+    while (n > 0)
+        bh_conn_free(c[--n]);
+    talk(&f, "GET /hello/again HTTP/1.1\r\n" H "\r\n", answer, SIZE);
+    EXPECT_STR(body_of(answer), "hello, again\n");
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
+TEST_REAL(server, a_reply_survives_requests_pipelined_behind_a_close)
+{
+    static char request[200000];
+    struct fixture f;
+    int            n;
+
+    start(&f, NULL);
+    n = snprintf(request, sizeof request, "GET /hello/a HTTP/1.1\r\n" H "Connection: close\r\n\r\n");
+    memset(request + n, 'x', sizeof request - 1 - (size_t)n);
+    for (int i = 0; i < 20; i++) {
+        EXPECT_EQ(talk(&f, request, answer, SIZE), 0);
+        EXPECT_STR(body_of(answer), "hello, a\n");
+    }
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 

@@ -79,7 +79,7 @@ note_deferred(struct noted *n)
 static volatile int zero;
 
 static void
-fail(int how)
+fault_or_panic(int how)
 {
     static int *volatile nowhere;
 
@@ -95,7 +95,7 @@ static void
 fail_noted(int how, struct noted *n)
 {
     BH_DEFER(note_deferred, n);
-    fail(how);
+    fault_or_panic(how);
 }
 
 static void catch (int how, struct noted *n)
@@ -115,7 +115,7 @@ TEST_REAL(stacktext, a_deferred_call_sees_the_panic_and_its_line)
         catch (how, &n);
         bh_stack_text(n.pcs, n.count, text, sizeof text);
         EXPECT(strncmp(text, "note_deferred(...)\n", 19) == 0);
-        EXPECT(strstr(text, "fail(...)") != NULL);
+        EXPECT(strstr(text, "fault_or_panic(...)") != NULL);
         EXPECT(strstr(text, "fail_noted(...)") != NULL);
         EXPECT(strstr(text, "unknown") == NULL);
     }

@@ -211,6 +211,10 @@ def run(program, directory):
         checks.check("the counter still runs", page.wait(f"+document.getElementById('count').textContent > {before} + 5"))
         checks.check("it is the same process", str(server.pid) == pid and server.poll() is None, pid)
         checks.check("the page threw nothing", not page.exceptions, page.exceptions)
+        second = subprocess.run([program, "-p", url.rstrip("/").rsplit(":", 1)[1]], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True, timeout=20)
+        checks.check("a taken port is a clear message", second.returncode == 1 and "make run PORT=" in second.stderr,
+                     second.stderr)
         elsewhere = [r for r in page.requests if not r.startswith((url, "data:", "about:"))]
         checks.check("the page asked nobody else", not elsewhere, elsewhere)
     finally:
