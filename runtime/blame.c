@@ -49,39 +49,39 @@ static int          range_count;
 
 /* Beginnings of file names. */
 static const char *const library_names[] = {
-    "libc.so", "libc-2", "ld-linux", "ld-2", "ld-musl", "libpthread", "libdl.", "linux-vdso",
-    "libjemalloc", "libtcmalloc", "libmimalloc", "libasan", "libtsan", "libubsan", "liblsan",
-    "libclang_rt", "vgpreload",
+    "libc.so", "libc-2",     "ld-linux",    "ld-2",        "ld-musl",     "libpthread",
+    "libdl.",  "linux-vdso", "libjemalloc", "libtcmalloc", "libmimalloc", "libasan",
+    "libtsan", "libubsan",   "liblsan",     "libclang_rt", "vgpreload",
 };
 
 /* Functions of libc that take no lock, nor does anything they call. */
+/* clang-format off */
 static const char *const lock_free[] = {
-    "bcmp", "bcopy", "bzero", "explicit_bzero", "memccpy", "memchr", "memcmp", "memcpy", "memfrob",
-    "memmem", "memmove", "mempcpy", "memrchr", "memset", "rawmemchr", "swab",
-    "index", "rindex", "stpcpy", "stpncpy", "strcasecmp", "strcasecmp_l", "strcasestr", "strcat",
-    "strchr", "strchrnul", "strcmp", "strcpy", "strcspn", "strlen", "strncasecmp",
+    "bcmp", "bcopy", "bzero", "explicit_bzero", "memccpy", "memchr", "memcmp", "memcpy",
+    "memfrob", "memmem", "memmove", "mempcpy", "memrchr", "memset", "rawmemchr", "swab",
+    "index", "rindex", "stpcpy", "stpncpy", "strcasecmp", "strcasecmp_l", "strcasestr",
+    "strcat", "strchr", "strchrnul", "strcmp", "strcpy", "strcspn", "strlen", "strncasecmp",
     "strncasecmp_l", "strncat", "strncmp", "strncpy", "strnlen", "strpbrk", "strrchr", "strsep",
-    "strspn", "strstr", "strtok", "strtok_r", "strverscmp", "strlcpy", "strlcat",
-    "wcscat", "wcschr", "wcscmp", "wcscpy", "wcscspn", "wcslen", "wcsncat", "wcsncmp", "wcsncpy",
-    "wcsnlen", "wcspbrk", "wcsrchr", "wcsspn", "wcsstr", "wcstok", "wmemchr", "wmemcmp", "wmemcpy",
-    "wmemmove", "wmemset",
-    "__memcpy_chk", "__memmove_chk", "__mempcpy_chk", "__memset_chk", "__stpcpy_chk",
-    "__stpncpy_chk", "__strcat_chk", "__strcpy_chk", "__strncat_chk", "__strncpy_chk",
-    "__explicit_bzero_chk",
-    "atof", "atoi", "atol", "atoll", "strtod", "strtof", "strtold", "strtol", "strtoll", "strtoul",
-    "strtoull", "strtoimax", "strtoumax", "__isoc23_strtol", "__isoc23_strtoll",
-    "__isoc23_strtoul", "__isoc23_strtoull", "a64l", "div", "ldiv", "lldiv", "imaxdiv",
-    "inet_aton", "inet_addr", "inet_ntop", "inet_pton", "basename", "__xpg_basename", "dirname",
-    "time", "gettimeofday", "clock_gettime", "sigaddset", "sigdelset", "sigismember",
-    "sigemptyset", "sigfillset", "getenv", "bsearch", "lfind", "lsearch", "tfind", "twalk",
-    "twalk_r", "insque", "remque",
+    "strspn", "strstr", "strtok", "strtok_r", "strverscmp", "strlcpy", "strlcat", "wcscat",
+    "wcschr", "wcscmp", "wcscpy", "wcscspn", "wcslen", "wcsncat", "wcsncmp", "wcsncpy",
+    "wcsnlen", "wcspbrk", "wcsrchr", "wcsspn", "wcsstr", "wcstok", "wmemchr", "wmemcmp",
+    "wmemcpy", "wmemmove", "wmemset", "__memcpy_chk", "__memmove_chk", "__mempcpy_chk",
+    "__memset_chk", "__stpcpy_chk", "__stpncpy_chk", "__strcat_chk", "__strcpy_chk",
+    "__strncat_chk", "__strncpy_chk", "__explicit_bzero_chk", "atof", "atoi", "atol", "atoll",
+    "strtod", "strtof", "strtold", "strtol", "strtoll", "strtoul", "strtoull", "strtoimax",
+    "strtoumax", "__isoc23_strtol", "__isoc23_strtoll", "__isoc23_strtoul", "__isoc23_strtoull",
+    "a64l", "div", "ldiv", "lldiv", "imaxdiv", "inet_aton", "inet_addr", "inet_ntop",
+    "inet_pton", "basename", "__xpg_basename", "dirname", "time", "gettimeofday",
+    "clock_gettime", "sigaddset", "sigdelset", "sigismember", "sigemptyset", "sigfillset",
+    "getenv", "bsearch", "lfind", "lsearch", "tfind", "twalk", "twalk_r", "insque", "remque",
 };
 
 /* Those that take none themselves, but allocate memory. */
 static const char *const allocating[] = {
-    "qsort", "qsort_r", "strcoll", "strdup", "strndup", "strxfrm", "tdelete", "tsearch", "wcscoll",
-    "wcsdup", "wcsxfrm",
+    "qsort", "qsort_r", "strcoll", "strdup", "strndup", "strxfrm", "tdelete", "tsearch",
+    "wcscoll", "wcsdup", "wcsxfrm",
 };
+/* clang-format on */
 
 /* ---- the tables ------------------------------------------------------------ */
 
@@ -229,7 +229,7 @@ displacement(uintptr_t at)
     return n;
 }
 
-/* The function that the call instruction before `back` calls, through a PLT or not; 0 if unclear. */
+/* What the call instruction before `back` calls, through a PLT or not; 0 if unclear. */
 static uintptr_t
 called_by(uintptr_t back)
 {
@@ -310,7 +310,8 @@ return_slot(const struct rt_walk *inner, const struct rt_walk *w)
 bool
 rt_blame_leave(struct rt_walk *w, uintptr_t **slot)
 {
-    bool                    inner = true, end = false; /* inner: all frames but the outermost are lock-free */
+    bool                    inner = true; /* all frames but the outermost are lock-free */
+    bool                    end = false;
     enum locks              outermost = LOCK_FREE;
     const struct rt_module *m;
 
@@ -336,7 +337,7 @@ rt_blame_leave(struct rt_walk *w, uintptr_t **slot)
     return false;
 }
 
-/* Is the libc function that called back here, returning to pc in libc, one that holds no lock? */
+/* Code that returns to pc in libc was called back: does the function that did hold no lock? */
 static bool
 leave_caller(uintptr_t pc, uintptr_t *fp, uintptr_t sp, uintptr_t lo, uintptr_t hi)
 {
@@ -354,7 +355,8 @@ leave_caller(uintptr_t pc, uintptr_t *fp, uintptr_t sp, uintptr_t lo, uintptr_t 
             return false;
         *fp = w.regs.r[RT_REG_FP];
         if (library_of(w.regs.r[RT_REG_PC] - 1) == NULL)
-            return locks_of(at) != MAY_LOCK || locks_of(called_by(w.regs.r[RT_REG_PC])) != MAY_LOCK;
+            return locks_of(at) != MAY_LOCK ||
+                   locks_of(called_by(w.regs.r[RT_REG_PC])) != MAY_LOCK;
     }
     return false;
 }

@@ -91,9 +91,9 @@ static const uintptr_t NIL_LIMIT = 64 << 10; /* mmap_min_addr: nothing is ever m
 
 enum {
     RED_ZONE = 128,
-    PANIC_ROOM = 8 << 10,       /* stack that a panic and its deferred calls need at least */
-    OVERFLOW_REACH = 16 << 10,  /* how far below sp a touched guard still is an overflow */
-    ALT_STACK_SIZE = 64 << 10,  /* for the handler and a crash report; plus the kernel's frame */
+    PANIC_ROOM = 8 << 10,      /* stack that a panic and its deferred calls need at least */
+    OVERFLOW_REACH = 16 << 10, /* how far below sp a touched guard still is an overflow */
+    ALT_STACK_SIZE = 64 << 10, /* for the handler and a crash report; plus the kernel's frame */
 };
 
 static const char text_nil[] = "invalid memory address or nil pointer dereference";
@@ -132,7 +132,7 @@ static struct sigaction old_actions[NSIG];
 
 noreturn void rt_sigpanic_c(void);
 
-struct rt_landing { /* of rt_overflow_return */
+struct rt_landing {   /* of rt_overflow_return */
     uintptr_t pc;     /* inside the call that is to panic */
     uintptr_t resume; /* or, if not 0, where to go on as if nothing had happened */
 };
@@ -157,7 +157,7 @@ call_sigpanic(ucontext_t *uc, const struct rt_walk *at)
     r[REG_EFL] &= ~(greg_t)direction; /* clear at calls, says the ABI */
 }
 
-/* Make the caller of the innermost frame, which has pushed nothing yet, the one that is to panic. */
+/* The innermost frame has pushed nothing yet: make its caller the one that is to panic. */
 RAW static void
 drop_call(struct rt_walk *at)
 {
@@ -165,15 +165,16 @@ drop_call(struct rt_walk *at)
     at->regs.r[RT_REG_SP] += sizeof(uintptr_t);
 }
 
-/* The value of the r/m operand of the instruction at `p`, which follows its prefixes and opcode. */
+/* The value of an instruction's r/m operand; p is at its ModRM byte. */
 static bool
 read_operand(const unsigned char *p, unsigned rex, unsigned size, const struct rt_regs *regs,
              uint64_t *value)
 {
-    static const int number[16] = { 0, 2, 1, 3, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15 }; /* DWARF's */
-    unsigned  mod = p[0] >> 6, rm = p[0] & 7;
-    uintptr_t address = 0;
-    int32_t   offset = 0;
+    /* DWARF's register numbers, by the instruction's. */
+    static const int number[16] = { 0, 2, 1, 3, 7, 6, 4, 5, 8, 9, 10, 11, 12, 13, 14, 15 };
+    unsigned         mod = p[0] >> 6, rm = p[0] & 7;
+    uintptr_t        address = 0;
+    int32_t          offset = 0;
 
     *value = 0;
     p++;
@@ -208,7 +209,7 @@ read_operand(const unsigned char *p, unsigned rex, unsigned size, const struct r
     return true;
 }
 
-/* The processor does not say whether div failed for a zero or for a quotient that does not fit. */
+/* The processor does not say whether a division was by zero or did not fit. */
 static bool
 divisor_is_zero(const struct rt_regs *regs)
 {
@@ -316,7 +317,7 @@ leave_libc(struct event *e, uintptr_t **slot)
     return left;
 }
 
-/* A call of an address where there is no code: in the first 64 KiB, or the address of the fault itself. */
+/* A call of an address where there is no code: pc is the address of the fault. */
 static void
 undo_wild_call(struct event *e)
 {
@@ -324,7 +325,8 @@ undo_wild_call(struct event *e)
 
     if (pc != e->fault.addr || e->fault.signal != SIGSEGV)
         return;
-    if (sp < lowest_open(e->stack) || sp > (uintptr_t)e->stack->top - sizeof sp || sp % sizeof sp != 0)
+    if (sp < lowest_open(e->stack) || sp > (uintptr_t)e->stack->top - sizeof sp ||
+        sp % sizeof sp != 0)
         return;
     drop_call(&e->at);
 }
@@ -335,7 +337,7 @@ static enum verdict
 overflow_in_runtime(struct event *e)
 {
     struct rt_stack *s = e->stack;
-    bool armed = atomic_load_explicit(&s->guarded, memory_order_relaxed) != 0;
+    bool             armed = atomic_load_explicit(&s->guarded, memory_order_relaxed) != 0;
 
     if (!(armed ? rt_stack_lift_half(s) : rt_stack_lift_soft(s)))
         return fatal(e, text_overflow);
@@ -387,7 +389,8 @@ rt_overflow_landed(void)
         atomic_fetch_or(&m->attention, RT_ATTENTION_OVERFLOW);
         return (struct rt_landing){ .resume = s->overflow_pc + 1 };
     }
-    pending = (struct rt_fault){ .signal = SIGSEGV, .code = SEGV_ACCERR, .text = text_overflow };
+    pending =
+        (struct rt_fault){ .signal = SIGSEGV, .code = SEGV_ACCERR, .text = text_overflow };
     pending.addr = s->overflow_addr;
     pending.pc = s->overflow_pc;
     return (struct rt_landing){ .pc = s->overflow_pc };
@@ -401,7 +404,8 @@ rt_overflow_attend(struct rt_m *m)
     struct rt_fault  fault = { .signal = SIGSEGV, .code = SEGV_ACCERR, .text = text_overflow };
 
     atomic_fetch_and(&m->attention, ~(uint32_t)RT_ATTENTION_OVERFLOW);
-    if (here >= (uintptr_t)s->soft + RT_PAGE || here < (uintptr_t)s->lo || !rt_stack_lift_soft(s))
+    if (here >= (uintptr_t)s->soft + RT_PAGE || here < (uintptr_t)s->lo ||
+        !rt_stack_lift_soft(s))
         return; /* another goroutine's, or it has come back up */
     fault.addr = here;
     fault.pc = (uintptr_t)__builtin_return_address(0);
@@ -447,7 +451,8 @@ judge(struct event *e)
     if (e->g == NULL)
         return fatal(e, text_runtime);
     if (!on_own_stack(e)) /* on the thread's stack, or past the end of the goroutine's */
-        return fatal(e, rt_stack_of(e->at.regs.r[RT_REG_SP]) != 0 ? text_overflow : text_runtime);
+        return fatal(e,
+                     rt_stack_of(e->at.regs.r[RT_REG_SP]) != 0 ? text_overflow : text_runtime);
     if (is_overflow(e))
         return judge_overflow(e);
     if (atomic_load_explicit(&e->m->in_rt, memory_order_relaxed) != 0 ||
@@ -493,7 +498,8 @@ on_fault(int sig, siginfo_t *info, void *uc)
     e.stack = e.g != NULL ? e.g->stack : NULL;
     rt_regs_context(&e.at.regs, uc);
     e.at.exact = true;
-    e.fault = (struct rt_fault){ .signal = sig, .code = info->si_code,
+    e.fault = (struct rt_fault){ .signal = sig,
+                                 .code = info->si_code,
                                  .addr = (uintptr_t)info->si_addr,
                                  .pc = e.at.regs.r[RT_REG_PC] };
     switch (judge(&e)) {
@@ -574,7 +580,8 @@ rt_signal_thread_init(struct rt_m *m)
     struct alt_stack *alt;
     stack_t           now;
 
-    map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+               -1, 0);
     if (map == MAP_FAILED || mprotect(map, RT_PAGE, PROT_NONE) != 0)
         rt_throw("out of memory for a signal stack");
     alt = (struct alt_stack *)(void *)(map + RT_PAGE);
@@ -597,7 +604,7 @@ rt_signal_thread_fini(struct rt_m *m)
     munmap((char *)alt - RT_PAGE, alt->size);
 }
 
-/* ---- assert and abort --------------------------------------------------------------------- */
+/* ---- assert and abort ------------------------------------------------------------- */
 
 /* Weak: in a static program libc's own may be needed as well, and then wins. */
 #define INTERPOSED __attribute__((weak))
@@ -642,9 +649,10 @@ __assert_fail(const char *assertion, const char *file, unsigned line, const char
     const char *in = function != NULL ? function : "?";
 
     if (may_panic())
-        bh_panic_at_(file, (int)line, "%s:%u: %s: Assertion `%s' failed.", file, line, in, assertion);
-    dprintf(STDERR_FILENO, "%s: %s:%u: %s: Assertion `%s' failed.\n", program_invocation_short_name,
-            file, line, in, assertion);
+        bh_panic_at_(file, (int)line, "%s:%u: %s: Assertion `%s' failed.", file, line, in,
+                     assertion);
+    dprintf(STDERR_FILENO, "%s: %s:%u: %s: Assertion `%s' failed.\n",
+            program_invocation_short_name, file, line, in, assertion);
     libc_abort();
 }
 
@@ -656,7 +664,7 @@ __assert_perror_fail(int error, const char *file, unsigned line, const char *fun
     if (may_panic())
         bh_panic_at_(file, (int)line, "%s:%u: %s: Unexpected error: %s.", file, line, in,
                      strerrordesc_np(error));
-    dprintf(STDERR_FILENO, "%s: %s:%u: %s: Unexpected error: %s.\n", program_invocation_short_name,
-            file, line, in, strerrordesc_np(error));
+    dprintf(STDERR_FILENO, "%s: %s:%u: %s: Unexpected error: %s.\n",
+            program_invocation_short_name, file, line, in, strerrordesc_np(error));
     libc_abort();
 }

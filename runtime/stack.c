@@ -62,7 +62,7 @@
 #endif
 #endif
 #ifndef RUNNING_ON_VALGRIND
-#define RUNNING_ON_VALGRIND 0
+#define RUNNING_ON_VALGRIND             0
 #define VALGRIND_STACK_REGISTER(lo, hi) 0
 #endif
 #ifdef RT_ASAN
@@ -73,7 +73,7 @@
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
-#define MADV_GUARD_REMOVE 103
+#define MADV_GUARD_REMOVE  103
 #endif
 #ifndef PIDFD_SELF_THREAD_GROUP
 #define PIDFD_SELF_THREAD_GROUP (-10001)
@@ -89,8 +89,8 @@ enum {
     COLOUR_STEP = RT_CACHE_LINE,
     OVERHEAD = 32 * 1024, /* of a slot beyond its usable size: guards, header, colour, rest */
     MAX_SLABS = 512,
-    SCAVENGE = 1024,      /* stacks made cold in one go: about 1 ms */
-    MAX_BATCH = 64,       /* slots per process_madvise; the list is on a goroutine's stack */
+    SCAVENGE = 1024, /* stacks made cold in one go: about 1 ms */
+    MAX_BATCH = 64,  /* slots per process_madvise; the list is on a goroutine's stack */
 };
 
 _Static_assert(sizeof(struct rt_stack) <= RT_CACHE_LINE, "the header is one cache line");
@@ -104,7 +104,7 @@ enum { CHECKPOINT_SP = 20 };
 
 static const size_t FIRST_SLAB = (size_t)1 << 30;
 static const size_t LAST_SLAB = (size_t)1 << 38;
-static const size_t HOT_BYTES = (size_t)64 << 20; /* always left in hot, in bytes of address space */
+static const size_t RESERVE = (size_t)64 << 20; /* left in hot: bytes of address space */
 
 /* Class 0 is for the many; the others hold a round number of usable bytes. */
 static const size_t strides[RT_STACK_CLASSES] = {
@@ -140,13 +140,13 @@ struct class {
 enum guard_mode { GUARD_BATCHED, GUARD_MADVISE, GUARD_MPROTECT };
 
 static struct class classes[RT_STACK_CLASSES];
-static struct slab slabs[MAX_SLABS];
+static struct slab      slabs[MAX_SLABS];
 static _Atomic uint32_t slab_count;
-static struct rt_lock slab_lock; /* appending to slabs; inside no class's lock */
-static uint8_t default_class;
-static _Atomic int guard_mode;
-static _Atomic long mprotect_left; /* stacks that mprotect may still guard */
-static _Atomic bool said_limit;
+static struct rt_lock   slab_lock; /* appending to slabs; inside no class's lock */
+static uint8_t          default_class;
+static _Atomic int      guard_mode;
+static _Atomic long     mprotect_left; /* stacks that mprotect may still guard */
+static _Atomic bool     said_limit;
 
 /* ---- classes ------------------------------------------------------------ */
 
@@ -236,9 +236,9 @@ grow(uint8_t c)
 {
     struct class *class = &classes[c];
     struct slab s;
-    size_t size;
-    uint32_t n;
-    bool mine;
+    size_t      size;
+    uint32_t    n;
+    bool        mine;
 
     rt_lock(&class->lock);
     size = class->slab_size != 0 ? class->slab_size : FIRST_SLAB;
@@ -272,9 +272,9 @@ grow(uint8_t c)
 static void
 say_limit(void)
 {
-    char text[200];
+    char     text[200];
     uint32_t made = 0;
-    int n;
+    int      n;
 
     if (atomic_exchange(&said_limit, true))
         return;
@@ -282,7 +282,8 @@ say_limit(void)
         made += classes[c].made;
     n = snprintf(text, sizeof text,
                  "bulkhead: no more goroutine stacks: %u guarded by mprotect is the limit here "
-                 "(raise vm.max_map_count, or use Linux 6.13)\n", made);
+                 "(raise vm.max_map_count, or use Linux 6.13)\n",
+                 made);
     (void)!write(STDERR_FILENO, text, (size_t)n);
 }
 
@@ -292,7 +293,7 @@ fall_back_to_mprotect(void)
 {
     char text[32] = "";
     long maps = 65530;
-    int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+    int  fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
 
     if (fd >= 0) {
         if (read(fd, text, sizeof text - 1) > 0) {
@@ -314,8 +315,8 @@ advise(const struct iovec *ranges, uint32_t count, int advice)
     ssize_t whole = (ssize_t)(count * ranges[0].iov_len);
 
     if (atomic_load_explicit(&guard_mode, memory_order_relaxed) == GUARD_BATCHED && count > 1) {
-        if (syscall(SYS_process_madvise, PIDFD_SELF_THREAD_GROUP, ranges, (size_t)count, advice, 0) ==
-            whole)
+        if (syscall(SYS_process_madvise, PIDFD_SELF_THREAD_GROUP, ranges, (size_t)count, advice,
+                    0) == whole)
             return true;
         atomic_store(&guard_mode, GUARD_MADVISE);
     }
@@ -400,9 +401,9 @@ rt_stack_arm_soft(struct rt_stack *s)
 void
 rt_stack_land(struct rt_stack *s, const struct bh_checkpoint *at)
 {
-    bool protect = atomic_load(&guard_mode) == GUARD_MPROTECT;
-    long call = protect ? SYS_mprotect : SYS_madvise;
-    long advice = protect ? PROT_NONE : MADV_GUARD_INSTALL;
+    bool      protect = atomic_load(&guard_mode) == GUARD_MPROTECT;
+    long      call = protect ? SYS_mprotect : SYS_madvise;
+    long      advice = protect ? PROT_NONE : MADV_GUARD_INSTALL;
     uintptr_t sp = at->reg[CHECKPOINT_SP];
 
     if (sp < (uintptr_t)s->soft + 2 * RT_PAGE || sp > (uintptr_t)s->top)
@@ -416,10 +417,10 @@ rt_stack_land(struct rt_stack *s, const struct bh_checkpoint *at)
                        "S"((long)LIFT_SIZE), "d"(advice)
                      : "rcx", "r11", "memory");
 #elif defined(__aarch64__)
-    register long x8 __asm__("x8") = call;
+    register long  x8 __asm__("x8") = call;
     register void *x0 __asm__("x0") = s->lo + RT_PAGE;
-    register long x1 __asm__("x1") = LIFT_SIZE;
-    register long x2 __asm__("x2") = advice;
+    register long  x1 __asm__("x1") = LIFT_SIZE;
+    register long  x2 __asm__("x2") = advice;
 
     __asm__ volatile("mov sp, %[sp]\n\tsvc #0\n\tmov x0, %[at]\n\tb rt_resume"
                      : "+r"(x0)
@@ -435,7 +436,8 @@ traps(const char *page)
 {
     enum { KERNEL_SIGSET_SIZE = 8 };
 
-    return syscall(SYS_rt_sigprocmask, SIG_BLOCK, page, NULL, KERNEL_SIGSET_SIZE) != 0 && errno == EFAULT;
+    return syscall(SYS_rt_sigprocmask, SIG_BLOCK, page, NULL, KERNEL_SIGSET_SIZE) != 0 &&
+           errno == EFAULT;
 }
 
 void
@@ -451,8 +453,8 @@ rt_stack_init(size_t default_size)
         rt_throw("out of memory");
     if (madvise(page, RT_PAGE, MADV_GUARD_INSTALL) != 0)
         fall_back_to_mprotect();
-    else if (RUNNING_ON_VALGRIND)
-        atomic_store(&guard_mode, GUARD_MADVISE); /* no process_madvise, and dies of a pointer to a guard */
+    else if (RUNNING_ON_VALGRIND) /* has no process_madvise, and dies of a pointer to a guard */
+        atomic_store(&guard_mode, GUARD_MADVISE);
     else if (!traps(page))
         fall_back_to_mprotect();
     munmap(page, RT_PAGE);
@@ -471,7 +473,7 @@ static struct rt_stack *
 make(uint8_t c, char *lo)
 {
     size_t colour = ((size_t)(lo - slab_of((uintptr_t)lo)->base) / strides[c]) % COLOURS;
-    char *hi = lo + strides[c];
+    char  *hi = lo + strides[c];
     struct rt_stack *s = (struct rt_stack *)(void *)(hi - colour * COLOUR_STEP - RT_CACHE_LINE);
 
     s->lo = lo;
@@ -488,9 +490,9 @@ static bool
 refill_fresh(struct rt_p *p, uint8_t c)
 {
     struct class *class = &classes[c];
-    size_t stride = strides[c];
+    size_t   stride = strides[c];
     uint32_t n, guarded;
-    char *first;
+    char    *first;
 
     for (;;) {
         rt_lock(&class->lock);
@@ -528,7 +530,7 @@ take_hot(struct class *class)
     first = class->hot;
     if (first != NULL) {
         class->hot = first->batch;
-        left = atomic_load_explicit(&class->hot_count, memory_order_relaxed) - first->batch_count;
+        left = atomic_load(&class->hot_count) - first->batch_count;
         atomic_store_explicit(&class->hot_count, left, memory_order_relaxed);
         if (left < class->hot_low)
             class->hot_low = left;
@@ -542,7 +544,7 @@ static char *
 take_cold(uint8_t c)
 {
     struct class *class = &classes[c];
-    char *lo = NULL;
+    char    *lo = NULL;
     uint32_t n = atomic_load_explicit(&slab_count, memory_order_acquire);
 
     if (atomic_load_explicit(&class->cold_count, memory_order_relaxed) == 0)
@@ -564,7 +566,7 @@ struct rt_stack *
 rt_stack_get(struct rt_p *p, uint8_t c)
 {
     struct rt_stack *s;
-    char *lo;
+    char            *lo;
 
     s = p->stacks[c];
     if (rt_unlikely(s == NULL)) {
@@ -593,7 +595,7 @@ rt_stack_get(struct rt_p *p, uint8_t c)
 static void
 spill(struct rt_p *p, uint8_t c, uint32_t n)
 {
-    struct class    *class = &classes[c];
+    struct class *class = &classes[c];
     struct rt_stack **link = &p->stacks[c], *first;
     uint32_t          kept = p->stack_count[c] - n;
 
@@ -640,8 +642,8 @@ static void
 chill(uint8_t c, struct rt_stack *first)
 {
     struct class *class = &classes[c];
-    struct iovec  ranges[MAX_BATCH];
-    uint32_t      n = 0;
+    struct iovec ranges[MAX_BATCH];
+    uint32_t     n = 0;
 
     do {
         ranges[n++] = (struct iovec){ first->lo + GUARD_SIZE, strides[c] - GUARD_SIZE };
@@ -663,10 +665,10 @@ static bool
 scavenge(uint8_t c, bool idle)
 {
     struct class *class = &classes[c];
-    uint32_t      unwanted, reserve = (uint32_t)(HOT_BYTES / strides[c]), done = 0;
+    uint32_t unwanted, reserve = (uint32_t)(RESERVE / strides[c]), done = 0;
 
     rt_lock(&class->lock);
-    unwanted = idle ? atomic_load_explicit(&class->hot_count, memory_order_relaxed) : class->hot_low;
+    unwanted = idle ? atomic_load(&class->hot_count) : class->hot_low;
     rt_unlock(&class->lock);
     while (unwanted > reserve && done < SCAVENGE) {
         struct rt_stack *first = take_hot(class);

@@ -68,7 +68,9 @@ top_page(const struct rt_stack *s)
 
 TEST_PLAIN(stack, class_holds_what_was_asked_for)
 {
-    static const size_t sizes[] = { 1, 30 << 10, 64 << 10, 100000, 256 << 10, 1 << 20, 8 << 20 };
+    static const size_t sizes[] = {
+        1, 30 << 10, 64 << 10, 100000, 256 << 10, 1 << 20, 8 << 20
+    };
 
     rt_stack_init(0);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
@@ -263,7 +265,7 @@ TEST_PLAIN(stack, limit_of_an_older_kernel_is_reported_and_gives_null)
     char         said[400] = "";
     int          fd[2], terminal;
     int64_t      limit;
-    void        *volatile block;
+    void *volatile block;
 
     if (maps > 200000 || RUNNING_ON_VALGRIND)
         return; /* would take too long, or has a limit of its own */
@@ -309,8 +311,8 @@ TEST_PLAIN(stack, more_stacks_than_mappings_can_be_had)
 {
     enum { COUNT = 70000 };
     static struct rt_stack *all[COUNT];
-    struct rt_p *p = new_p();
-    int          before;
+    struct rt_p            *p = new_p();
+    int                     before;
 
     rt_stack_init(0);
     if (rt_stack_limit() < COUNT)
@@ -393,7 +395,7 @@ TEST_PLAIN(stack, memory_of_stacks_that_nobody_wants_is_given_to_the_kernel)
 {
     enum { COUNT = 20000 };
     static struct rt_stack *all[COUNT];
-    struct rt_p *p = new_p();
+    struct rt_p            *p = new_p();
 
     rt_stack_init(0);
     for (int i = 0; i < COUNT; i++)
@@ -402,7 +404,7 @@ TEST_PLAIN(stack, memory_of_stacks_that_nobody_wants_is_given_to_the_kernel)
     for (int i = 0; i < COUNT; i++)
         rt_stack_put(p, all[i]);
     if (rt_stack_limit() < COUNT * 2 || RUNNING_ON_VALGRIND)
-        return; /* an emulator, which knows nothing of MADV_FREE */
+        return;               /* an emulator, which knows nothing of MADV_FREE */
     rt_stack_scavenge(false); /* was not idle before this */
     EXPECT_EQ(lazily_free_kib(), 0);
     while (rt_stack_scavenge(false))
@@ -466,7 +468,7 @@ TEST_PLAIN(stack, processors_never_share_a_stack)
 /* ---- as the scheduler uses them -------------------------------------------------------- */
 
 struct wait_args {
-    struct bh_chan *gate;
+    struct bh_chan         *gate;
     _Atomic(struct bh_g *) *self;
 };
 
@@ -499,8 +501,8 @@ TEST_REAL(stack, parked_goroutine_keeps_one_page)
 {
     enum { COUNT = 200 };
     static _Atomic(struct bh_g *) all[COUNT];
-    struct bh_chan *gate = BH_CHAN(int, 0);
-    int             pages = 0;
+    struct bh_chan               *gate = BH_CHAN(int, 0);
+    int                           pages = 0;
 
     for (int i = 0; i < COUNT; i++)
         bh_go(wait_at_gate, &(struct wait_args){ .gate = gate, .self = &all[i] });
