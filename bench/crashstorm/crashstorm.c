@@ -346,7 +346,7 @@ print_results(long memory, int descriptors)
         true);
     row("requests_per_s", median(STORM, rate), median(CALM, rate), "same server, no crashes",
         "-", true);
-    row("server_memory_kib", (double)memory_end, (double)memory, "at the start", "1.1x+1024",
+    row("server_memory_kib", (double)memory_end, (double)memory, "at the start", "+64 KiB a connection",
         flat);
     row("server_descriptors", descriptors_end, descriptors, "at the start", "1x",
         descriptors_end <= descriptors);
