@@ -114,7 +114,7 @@ read_reply(struct bh_conn *c, char *text, size_t size)
     text[used + body] = '\0';
 }
 
-/* Send text on a connection of its own; read until it closes.  Returns: the last result of reading. */
+/* Send text on a connection of its own; read until it closes.  Returns: the last read's result. */
 FIXTURE ssize_t
 talk(struct fixture *f, const char *text, char *answer, size_t size)
 {
