@@ -6,7 +6,7 @@
 #   make lint          layers, style, headers
 #   make test-units    only the programs beside the sources; one of them: build/gcc/runtime/chan_test
 #   make conformance   Go's rules case by case
-#   make bench-fibers  bench-panic  bench-crashstorm      ours and the peers, same run
+#   make bench-fibers  bench-panic  bench-http  bench-crashstorm   ours and the peers, same run
 #   make fuzz          the parsers, for FUZZ_SECONDS=20 each
 #   make install PREFIX=/usr/local DESTDIR=
 #   SAN=asan|ubsan|tsan make test-units      CC=clang make test-units

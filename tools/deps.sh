@@ -37,6 +37,9 @@ peers    golang-go              Go, the peer of every benchmark
 peers    g++                    compiles the Boost.Fiber peer
 peers    libboost-fiber-dev     Boost.Fiber
 peers    wrk                    HTTP load
+peers    nginx-light            nginx, a peer of the HTTP benchmark
+peers    libh2o-evloop-dev      h2o, a peer of the HTTP benchmark
+peers    libssl-dev             headers that h2o's include
 '
 
 only_say=no

@@ -1,0 +1,105 @@
+/*
+ * hello.c -- our server, for bench/http/run.sh.
+ *
+ *     hello plain|full ADDRESS
+ *
+ * plain: router, parser, recovery.  full: also an access log (to /dev/null), a
+ * request id in the reply, and a deadline for every request.  Every reply is
+ * "Hello, World!", as in the peers.
+ */
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <bulkhead/base/arena.h>
+#include <bulkhead/go/ctx.h>
+#include <bulkhead/go/error.h>
+#include <bulkhead/go/timer.h>
+#include <bulkhead/http/server.h>
+
+static int
+hello(struct bh_http_call *c, void *arg)
+{
+    (void)arg;
+    return bh_http_reply_bytes(c, 200, "text/plain", "Hello, World!", 13);
+}
+
+static int
+request_id(struct bh_http_call *c, void *arg)
+{
+    (void)arg;
+    (void)bh_http_set_header(c, "X-Request-Id",
+                             bh_arena_print(c->arena, "%llx", (unsigned long long)c->id));
+    return bh_http_next(c);
+}
+
+/* The deadline is the server's option: asking for the context arms it. */
+static int
+with_deadline(struct bh_http_call *c, void *arg)
+{
+    (void)arg;
+    (void)bh_http_ctx(c);
+    return bh_http_next(c);
+}
+
+static int
+serve(bool full, const char *address)
+{
+    static int                   log_fd;
+    const struct bh_http_options o = {
+        .max_connections = 20000,
+        .request_timeout = full ? 30 * BH_SECOND : 0,
+        .idle_timeout = 600 * BH_SECOND,
+    };
+    struct bh_http_server *s = bh_http_server_new(&o);
+    int                    rc;
+
+    BH_DEFER(bh_http_server_free, s);
+    if (full) {
+        log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        bh_http_observe(s, bh_http_access_log, &log_fd);
+        bh_http_observe(s, request_id, NULL);
+    }
+    bh_http_use(s, bh_http_recover, NULL);
+    if (full)
+        bh_http_use(s, with_deadline, NULL);
+    bh_http_handle(s, "GET /hello", hello, NULL);
+    bh_http_handle(s, "POST /hello", hello, NULL);
+    bh_http_handle(s, "GET /users/{id}", hello, NULL);
+    rc = bh_http_listen(s, address);
+    if (rc == 0)
+        rc = bh_http_serve_until_signal(s);
+    if (rc < 0)
+        fprintf(stderr, "hello: %s\n", bh_error_note());
+    return rc < 0;
+}
+
+struct arguments {
+    bool        full;
+    const char *address;
+    int         status;
+};
+
+static void
+app(void *args)
+{
+    struct arguments *a = args;
+
+    a->status = serve(a->full, a->address);
+}
+
+int
+main(int argc, char **argv)
+{
+    struct arguments a = { .status = 1 };
+
+    if (argc != 3) {
+        fprintf(stderr, "usage: hello plain|full ADDRESS\n");
+        return 2;
+    }
+    a.full = strcmp(argv[1], "full") == 0;
+    a.address = argv[2];
+    (void)bh_main(app, &a);
+    return a.status;
+}

@@ -1,0 +1,154 @@
+#!/bin/bash
+#
+# run.sh -- our HTTP server and its peers, same machine, same run.
+#
+#     run.sh DIRECTORY        where hello, floor, idle, go_http and h2o_http were built
+#     SECONDS=3 RUNS=5 CONNECTIONS="64 512" IDLE=10000 ONLY="ours floor"
+#
+# The server runs on CPU 0, wrk on CPU 1.  The figure is CPU time per request: user and
+# system time of the server's processes from /proc, divided by the replies wrk
+# counted.  Servers take turns; medians are compared.  Ends with rows, tab-separated:
+#
+#     metric  ours  peer  peer's name  ratio  target  ok|short
+
+set -u
+bin=$1
+seconds=${BENCH_SECONDS:-3} runs=${RUNS:-5} connections=${CONNECTIONS:-64 512} idle=${IDLE:-10000}
+only=${ONLY:-ours full floor h2o nginx go}
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+hertz=$(getconf CLK_TCK)
+declare -A port=([ours]=18801 [full]=18802 [floor]=18803 [h2o]=18804 [nginx]=18805 [go]=18806)
+declare -A pid=()
+
+finish() {
+    for name in "${!pid[@]}"; do kill "${pid[$name]}" 2>/dev/null; done
+    wait 2>/dev/null
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 1' INT TERM
+ulimit -n "$(ulimit -Hn)"
+
+start() { # NAME
+    local p=${port[$1]}
+    case $1 in
+    ours) set -- "$1" "$bin/hello" plain "127.0.0.1:$p" ;;
+    full) set -- "$1" "$bin/hello" full "127.0.0.1:$p" ;;
+    floor) set -- "$1" "$bin/floor" "$p" ;;
+    h2o) set -- "$1" "$bin/h2o_http" "$p" ;;
+    go) set -- "$1" env GOMAXPROCS=1 "$bin/go_http" "$p" ;;
+    nginx)
+        sed "s|@WORK@|$work|g; s|@PORT@|$p|g" "$here/nginx.conf" >"$work/nginx.conf"
+        set -- "$1" nginx -p "$work" -c "$work/nginx.conf" -e "$work/nginx.log"
+        ;;
+    esac
+    local name=$1
+    shift
+    taskset -c 0 "$@" >"$work/$name.out" 2>&1 &
+    pid[$name]=$!
+    for _ in $(seq 100); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null && return
+        sleep 0.05
+    done
+    echo "bench: $name did not start:" >&2
+    cat "$work/$name.out" >&2
+    exit 1
+}
+
+stop() { # NAME
+    kill "${pid[$1]}"
+    wait "${pid[$1]}" 2>/dev/null
+    unset "pid[$1]"
+}
+
+tree() { # NAME: its process and their children
+    echo "${pid[$1]}"
+    pgrep -P "${pid[$1]}"
+}
+
+ticks() { # NAME: of user and system time
+    local p total=0
+    for p in $(tree "$1"); do
+        set -- "$1" $(sed 's/.*) //' "/proc/$p/stat")
+        total=$((total + ${13} + ${14}))
+    done
+    echo $total
+}
+
+load() { # NAME CONNECTIONS SECONDS: prints microseconds per request
+    local before after replies
+    before=$(ticks "$1")
+    taskset -c 1 wrk -t1 -c"$2" -d"$3s" "http://127.0.0.1:${port[$1]}/hello" >"$work/wrk"
+    after=$(ticks "$1")
+    replies=$(awk '/requests in/ { print $1 }' "$work/wrk")
+    if grep -qE 'Non-2xx|Socket errors' "$work/wrk"; then
+        echo "bench: $1:" $(grep -E 'Non-2xx|Socket errors' "$work/wrk") >&2
+    fi
+    echo "$before $after ${replies:-0} $hertz" |
+        awk '$3 > 0 { printf "%.3f\n", ($2 - $1) * 1e6 / $4 / $3 }'
+}
+
+for name in $only; do
+    start "$name"
+    load "$name" 64 1 >/dev/null
+done
+for count in $connections; do
+    for run in $(seq "$runs"); do
+        echo "bench: run $run of $runs, $count connections" >&2
+        for name in $only; do
+            printf '%s\thello_%s_us\t%s\n' "$name" "$count" "$(load "$name" "$count" "$seconds")"
+        done
+    done
+done >"$work/results"
+for name in $only; do stop "$name"; done
+
+if [ "$idle" -gt 0 ]; then
+    for name in $only; do
+        case $name in floor | full) continue ;; esac
+        echo "bench: $idle idle connections: $name" >&2
+        start "$name"
+        "$bin/idle" "${port[$name]}" "$idle" $(tree "$name") |
+            awk -F'\t' -v who="$name" '{ print who "\tidle_bytes\t" $1; print who "\tidle_kept_bytes\t" $2 }'
+        stop "$name"
+    done >>"$work/results"
+fi
+
+sort -t'	' -k1,1 -k2,2 -k3,3g "$work/results" | awk -F'\t' -v connections="$connections" '
+function finish() {
+    if (count)
+        median[key] = count % 2 ? v[(count + 1) / 2] : (v[count / 2] + v[count / 2 + 1]) / 2
+    count = 0
+}
+function row(label, us, metric, peer, limit, absolute,    mine, theirs, ratio, good) {
+    if (!((us, metric) in median) || !((peer, metric) in median || absolute)) return
+    mine = median[us, metric]
+    theirs = (peer, metric) in median ? median[peer, metric] : ""
+    ratio = theirs > 0 ? mine / theirs : ""
+    good = limit == "" || (absolute ? mine : ratio) <= limit
+    printf "%s\t%.4g\t%s\t%s\t%s\t%s\t%s\n", label, mine, theirs == "" ? "-" : sprintf("%.4g", theirs),
+        theirs == "" ? "-" : peer, ratio == "" ? "-" : sprintf("%.2f", ratio),
+        limit == "" ? "-" : (absolute ? "<=" limit : limit "x"), good ? "ok" : "short"
+}
+($1 SUBSEP $2) != key { finish(); key = $1 SUBSEP $2 }
+{ v[++count] = $3 }
+END {
+    finish()
+    print "metric\tours\tpeer\tname\tratio\ttarget\tverdict"
+    n = split(connections, c, " ")
+    for (i = 1; i <= n; i++) {
+        m = "hello_" c[i] "_us"
+        row(m, "ours", m, "floor", 1.10)
+        row(m, "ours", m, "h2o", 1.0)
+        row(m, "ours", m, "nginx", 1.0)
+        row(m, "ours", m, "go", 0.55)
+        row("middlewares_" c[i] "_us", "full", m, "floor", 1.25)
+        row("middlewares_" c[i] "_us", "full", m, "go", "")
+    }
+    row("idle_bytes", "ours", "idle_bytes", "nginx", 512, 1)
+    row("idle_bytes", "ours", "idle_bytes", "h2o", "")
+    row("idle_bytes", "ours", "idle_bytes", "go", "")
+    row("idle_kept_bytes", "ours", "idle_kept_bytes", "nginx", "")
+    row("idle_kept_bytes", "ours", "idle_kept_bytes", "h2o", "")
+    row("idle_kept_bytes", "ours", "idle_kept_bytes", "go", "")
+}'

@@ -1,0 +1,85 @@
+/*
+ * http.c -- the server of bench/http on h2o's library: http PORT
+ *
+ * The library rather than the program, whose cheapest handler reads a file.
+ */
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define H2O_USE_EPOLL 1
+#include <h2o.h>
+#include <h2o/http1.h>
+
+static h2o_globalconf_t config;
+static h2o_context_t    context;
+static h2o_accept_ctx_t accepting;
+
+static int
+hello(h2o_handler_t *self, h2o_req_t *req)
+{
+    static h2o_generator_t generator;
+    h2o_iovec_t            body = { "Hello, World!", 13 };
+
+    (void)self;
+    req->res.status = 200;
+    req->res.reason = "OK";
+    req->res.content_length = body.len;
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, "text/plain", 10);
+    h2o_start_response(req, &generator);
+    h2o_send(req, &body, 1, 1);
+    return 0;
+}
+
+static void
+on_accept(h2o_socket_t *listener, const char *error)
+{
+    h2o_socket_t *socket;
+
+    if (error == NULL && (socket = h2o_evloop_socket_accept(listener)) != NULL)
+        h2o_accept(&accepting, socket);
+}
+
+static int
+listen_on(int port)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port) };
+    int                fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 4096) < 0) {
+        perror("h2o");
+        exit(1);
+    }
+    return fd;
+}
+
+int
+main(int argc, char **argv)
+{
+    h2o_hostconf_t *host;
+    h2o_pathconf_t *path;
+    h2o_handler_t  *handler;
+    h2o_socket_t   *listener;
+
+    h2o_config_init(&config);
+    config.http1.req_timeout = 600 * 1000; /* also of idle connections */
+    host = h2o_config_register_host(&config, h2o_iovec_init("default", 7), 65535);
+    path = h2o_config_register_path(host, "/hello", 0);
+    handler = h2o_create_handler(path, sizeof *handler);
+    handler->on_req = hello;
+    h2o_context_init(&context, h2o_evloop_create(), &config);
+    accepting.ctx = &context;
+    accepting.hosts = config.hosts;
+    listener = h2o_evloop_socket_create(context.loop, listen_on(argc > 1 ? atoi(argv[1]) : 8080),
+                                        H2O_SOCKET_FLAG_DONT_READ);
+    h2o_socket_read_start(listener, on_accept);
+    while (h2o_evloop_run(context.loop, INT32_MAX) == 0)
+        continue;
+    return 0;
+}
