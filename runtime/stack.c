@@ -21,9 +21,9 @@
  *
  *     P's cache    a LIFO list, no lock
  *     hot          the class's shared LIFO list, in batches; memory still committed
- *     fresh        P's own run of slots with guards that nobody has used
  *     cold         slot numbers only; their memory is given to the kernel
  *                  (MADV_FREE), header included, which is why they are numbers
+ *     fresh        P's own run of slots with guards that nobody has used
  *
  * and then the next slots of the slab get their guards.  A P spills half its
  * cache to hot as one batch, and takes one back.  The monitor moves from hot to
@@ -620,7 +620,7 @@ rt_stack_put(struct rt_p *p, struct rt_stack *s)
     if (rt_unlikely(atomic_load_explicit(&s->guarded, memory_order_relaxed) == 0))
         (void)rt_stack_arm_soft(s);
     /* Frames that were left by a jump leave their red zones behind. */
-    __asan_unpoison_memory_region(s->soft + RT_PAGE, (size_t)(s->top - s->soft) - RT_PAGE);
+    __asan_unpoison_memory_region(s->lo + RT_PAGE, (size_t)(s->top - s->lo) - RT_PAGE);
     s->next = p->stacks[c];
     p->stacks[c] = s;
     if (rt_unlikely(++p->stack_count[c] > 2 * cache_batch(c)))
