@@ -437,16 +437,6 @@ fatal(const char *text, struct site *site)
 }
 
 noreturn void
-rt_crash_fatal(const char *text)
-{
-    struct site site;
-
-    rt_regs_caller(&site.regs);
-    site.exact = false;
-    fatal(text, &site);
-}
-
-noreturn void
 rt_throw(const char *format, ...)
 {
     struct site site;

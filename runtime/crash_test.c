@@ -699,6 +699,36 @@ TEST_PLAIN(crash, damaged_heap_is_reported_without_it)
 }
 #endif
 
+__attribute__((noinline)) static int
+recurse(volatile int *depth)
+{
+    volatile char pad[64];
+
+    pad[0] = (char)++*depth;
+    if (*depth < 0) /* never, but the compiler does not know */
+        return 0;
+    return recurse(depth) + pad[0];
+}
+
+static void
+overflow(void *args)
+{
+    volatile int depth = 0;
+
+    (void)args;
+    (void)recurse(&depth);
+}
+
+TEST_PLAIN(crash, uncaught_stack_overflow_is_reported_from_what_is_left_of_the_stack)
+{
+    run(overflow);
+    EXPECT_EQ(ending.status, 2);
+    EXPECT_SAYS("panic: runtime error: stack overflow\n[signal SIGSEGV");
+    EXPECT_SAYS("\nrecurse(...)\n");
+    EXPECT_SAYS(" frames elided...\n");
+    EXPECT_SAYS("\noverflow(...)\n");
+}
+
 /* ---- fatal errors --------------------------------------------------------- */
 
 PANICS_WITH(fatal_here, bh_fatal("ledger is\nbroken: %d", 3))
@@ -972,6 +1002,26 @@ static void
 hook_fault(void)
 {
     bh_set_hooks(&(struct bh_hooks){ .crash = fault_in_hook });
+}
+
+static void
+fatal_under_recover(void *args)
+{
+    BH_RECOVER(p) {
+        printf("recovered %s", bh_panic_text(p));
+        return;
+    }
+    fatal_here(args);
+}
+
+TEST_PLAIN(crash, fault_while_printing_is_not_recovered)
+{
+    before_main = hook_fault;
+    run(fatal_under_recover);
+    EXPECT_EQ(ending.status, 4);
+    EXPECT_STR(ending.out, "");
+    EXPECT_SAYS("fatal error: ledger is\n\tbroken: 3\n");
+    EXPECT_SAYS("panic during panic\n[signal SIGSEGV");
 }
 
 TEST_PLAIN(crash, failure_while_printing_ends_with_status_4)

@@ -45,6 +45,7 @@ static struct {
     int    fd, copy_fd;
     size_t used, head_used;
     bool   collect_head;
+    bool   capturing; /* RT_G_CAPTURING was set before */
     char   text[OUT_SIZE];
     char   head[RT_HEAD_SIZE];
     sigset_t signals; /* blocked before */
@@ -84,6 +85,22 @@ rt_thread_block_signals(void *old)
     pthread_sigmask(SIG_SETMASK, &all, old);
 }
 
+/* guard -- while we write, a fault of ours must not become a panic: nobody would end the report. */
+static void
+guard(bool on)
+{
+    struct bh_g *g = rt_g();
+
+    if (g == NULL)
+        return;
+    if (on) {
+        out.capturing = (g->flags & RT_G_CAPTURING) != 0;
+        g->flags |= RT_G_CAPTURING;
+    } else if (!out.capturing) {
+        g->flags &= (uint8_t)~RT_G_CAPTURING;
+    }
+}
+
 bool
 rt_report_mine(void)
 {
@@ -110,6 +127,7 @@ rt_report_begin(int fd, int copy_fd)
         holder = 0;
     }
     out.signals = old;
+    guard(true);
     out.fd = fd;
     out.copy_fd = copy_fd;
     out.used = out.head_used = 0;
@@ -124,6 +142,7 @@ rt_report_end(void)
 
     rt_put_flush();
     rt_symbol_close();
+    guard(false);
     atomic_store(&owner, 0);
     futex_wake(&owner);
     pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -652,17 +652,13 @@ noreturn void rt_throw(const char *format, ...) __attribute__((format(printf, 1,
 
 /* crash.c */
 noreturn void rt_crash_panic(struct bh_g *g);                /* uncaught: print the chain, end with 2 */
-noreturn void rt_crash_fatal(const char *text);              /* "fatal error: text" */
 noreturn void rt_crash_fault(const struct rt_fault *fault, void *ucontext, const char *text);
 noreturn void rt_crash_deadlock(bool main_exited);
 void          rt_crash_init(void);
 
 /* traceback.c */
-enum { RT_MAX_FRAMES = 100 };
 /* rt_backtrace -- return addresses from frame pointer fp, stopping at the stack's end.  Async-signal-safe. */
 int  rt_backtrace(uintptr_t pc, uintptr_t fp, uintptr_t lo, uintptr_t hi, uintptr_t *pcs, int max);
-void rt_print_goroutine(int fd, struct bh_g *g, bool self);
-void rt_print_all(int fd, struct bh_g *except);
 const char *rt_why_text(enum rt_why why);
 
 /* signal.c */

@@ -216,6 +216,8 @@ TEST_PLAIN(symbol, agrees_with_addr2line)
             strstr(theirs, ".isra") != NULL || strstr(theirs, ".part") != NULL)
             continue;
         our_answer(s, ours);
+        if (strstr(ours, ".h:") != NULL)
+            continue; /* binutils 2.40 names the .c file for what stands in a header */
         if (line_count(ours) != line_count(theirs)) { /* binutils 2.40 misses some of clang's inlining */
             EXPECT(line_count(ours) > line_count(theirs));
             cut_to_place(ours);

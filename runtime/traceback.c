@@ -543,28 +543,7 @@ rt_trace_others(struct bh_g *except, enum rt_level level)
     rt_each_g(trace_one, &o);
 }
 
-/* ---- for the rest of the runtime, and the application --------------------- */
-
-void
-rt_print_goroutine(int fd, struct bh_g *g, bool me)
-{
-    struct rt_regs regs;
-
-    rt_regs_caller(&regs);
-    rt_report_begin(fd, -1);
-    rt_trace(&(struct rt_origin){ g, me ? &regs : NULL, false }, rt_traceback_level());
-    rt_report_end();
-}
-
-void
-rt_print_all(int fd, struct bh_g *except)
-{
-    struct others o = { except, rt_traceback_level(), true };
-
-    rt_report_begin(fd, -1);
-    rt_each_g(trace_one, &o);
-    rt_report_end();
-}
+/* ---- for the application -------------------------------------------------- */
 
 void
 bh_dump(int fd)
