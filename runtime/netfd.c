@@ -338,8 +338,8 @@ rt_netfd_go_when_readable(struct rt_netfd *n, const struct bh_go_options *o, bh_
     g = rt_go_later(o, start_main, &s, sizeof s, RT_WHY_IO);
     begun = NULL;
     atomic_fetch_add(&rt_sched.io_waiters, 1);
-    /* If the last read may have left something, its edge is gone: ask. */
-    if (!n->drained && poll(&p, 1, 0) > 0)
+    /* If there may be something whose edge is gone, data or the end: ask. */
+    if ((!n->drained || rt_poll_hup(n->poll)) && poll(&p, 1, 0) > 0)
         rt_ready(g);
     else
         rt_poll_ready_when(n->poll, RT_POLL_READ, g);

@@ -3,6 +3,8 @@
 #include "nettest.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +113,26 @@ TEST(netfd, end_of_stream_right_behind_a_short_read_is_seen)
         EXPECT_EQ(bh_read(c[1], got, sizeof got), 0);
         free_pair(c);
     }
+}
+
+/* In one segment they are one edge, which the first read consumes. */
+TEST(netfd, end_of_stream_in_the_same_segment_as_a_short_read_is_seen)
+{
+    struct bh_conn *c[2];
+    struct bh_chan *done = BH_CHAN(ssize_t, 1);
+    char            got[64];
+    int             on = 1;
+
+    tcp_pair(c);
+    bh_go(read_some, &(struct call){ c[1], done, NULL, 0 });
+    let_park();
+    EXPECT_EQ(setsockopt(bh_conn_fd(c[0]), IPPROTO_TCP, TCP_CORK, &on, sizeof on), 0);
+    EXPECT_EQ(bh_write(c[0], "abc", 3), 3);
+    EXPECT_EQ(bh_conn_shutdown_write(c[0]), 0);
+    EXPECT_EQ(result(done), 3);
+    EXPECT_EQ(bh_read(c[1], got, sizeof got), 0);
+    bh_chan_unref(done);
+    free_pair(c);
 }
 
 TEST(netfd, each_of_many_short_reads_is_followed_by_the_next_data)

@@ -4,7 +4,10 @@
 
 #include "test.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 
 #include <bulkhead/go/error.h>
 #include <bulkhead/go/net.h>
@@ -165,4 +168,36 @@ TEST_REAL(netwait, a_connection_can_start_a_goroutine_for_each_message)
         bh_yield();
     bh_conn_free(server);
     bh_listener_free(l);
+}
+
+static void
+open_tcp(struct wait *w)
+{
+    struct bh_listener *l;
+
+    EXPECT_EQ(bh_listen("127.0.0.1:0", &l), 0);
+    EXPECT_EQ(bh_dial(NULL, bh_listener_address(l), &w->ends[1]), 0);
+    EXPECT_EQ(bh_accept(l, &w->ends[0]), 0);
+    bh_listener_free(l);
+    atomic_store(&w->started, 0);
+}
+
+/* Data and end in one segment are one edge, which the first read consumes. */
+TEST_REAL(netwait, it_starts_at_once_when_the_end_came_with_the_data_before)
+{
+    struct wait w;
+    int         on = 1;
+
+    open_tcp(&w);
+    EXPECT_EQ(bh_conn_go_when_readable(w.ends[0], NULL, read_some, &w), 0);
+    EXPECT_EQ(setsockopt(bh_conn_fd(w.ends[1]), IPPROTO_TCP, TCP_CORK, &on, sizeof on), 0);
+    EXPECT_EQ(bh_write(w.ends[1], "abc", 3), 3);
+    EXPECT_EQ(bh_conn_shutdown_write(w.ends[1]), 0);
+    wait_started(&w);
+    EXPECT_EQ(w.got, 3);
+    atomic_store(&w.started, 0);
+    EXPECT_EQ(bh_conn_go_when_readable(w.ends[0], NULL, read_some, &w), 0);
+    wait_started(&w);
+    EXPECT_EQ(w.got, 0);
+    close_pipe(&w);
 }
