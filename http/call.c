@@ -21,10 +21,14 @@
 /* ---- life ------------------------------------------------------------------------- */
 
 static struct ht_call *
-take_free(struct bh_http_server *s)
+take_free(struct bh_http_server *s, struct ht_kit *kit)
 {
-    struct ht_call *x;
+    struct ht_call *x = kit->call;
 
+    if (x != NULL) {
+        kit->call = NULL;
+        return x;
+    }
     bh_mutex_lock(&s->lock);
     x = s->free_calls;
     if (x != NULL)
@@ -39,9 +43,11 @@ struct ht_call *
 ht_call_new(struct ht_conn *k)
 {
     struct bh_http_server *s = k->s;
-    struct ht_call        *x = take_free(s);
+    struct ht_call        *x = take_free(s, k->kit);
 
-    memset((char *)x + offsetof(struct ht_call, s), 0, sizeof *x - offsetof(struct ht_call, s));
+    memset((char *)x + offsetof(struct ht_call, s), 0,
+           offsetof(struct ht_call, match) - offsetof(struct ht_call, s));
+    x->match.route = NULL;
     x->s = s;
     x->k = k;
     x->arena = k->kit->arena != NULL ? k->kit->arena : bh_arena_new(s->o.max_memory);
@@ -67,6 +73,15 @@ ht_call_new(struct ht_conn *k)
     return x;
 }
 
+void
+ht_call_recycle(struct bh_http_server *s, struct ht_call *x)
+{
+    bh_mutex_lock(&s->lock);
+    x->next_free = s->free_calls;
+    s->free_calls = x;
+    bh_mutex_unlock(&s->lock);
+}
+
 /* The memory goes to the connection's next call if it is still there to take it. */
 static void
 call_release(struct ht_call *x, struct ht_conn *k)
@@ -83,10 +98,10 @@ call_release(struct ht_call *x, struct ht_conn *k)
         bh_arena_free(x->arena);
     }
     x->arena = NULL;
-    bh_mutex_lock(&s->lock);
-    x->next_free = s->free_calls;
-    s->free_calls = x;
-    bh_mutex_unlock(&s->lock);
+    if (k != NULL && k->kit->call == NULL)
+        k->kit->call = x;
+    else
+        ht_call_recycle(s, x);
 }
 
 void

@@ -85,10 +85,12 @@ ht_fill(struct ht_conn *k, int64_t deadline)
 /* ---- idle --------------------------------------------------------------------------- */
 
 void
-ht_kit_free(struct ht_kit *kit)
+ht_kit_free(struct bh_http_server *s, struct ht_kit *kit)
 {
     if (kit == NULL)
         return;
+    if (kit->call != NULL)
+        ht_call_recycle(s, kit->call);
     bh_arena_free(kit->arena);
     free(kit->in);
     free(kit->out);
@@ -134,7 +136,7 @@ give_kit(struct ht_conn *k)
         bh_mutex_unlock(&s->lock);
     }
     if (!kept)
-        ht_kit_free(kit);
+        ht_kit_free(s, kit);
 }
 
 static void
@@ -189,18 +191,19 @@ go_idle(struct ht_conn *k)
 static long
 read_head(struct ht_conn *k, struct ht_finder *f)
 {
-    int64_t deadline;
+    int64_t deadline = 0;
     ssize_t n;
     long    end;
 
     memset(f, 0, sizeof *f);
     if (k->in_start == k->in_end && read_more(k) <= 0)
         return 0;
-    deadline = bh_now() + k->s->o.head_timeout;
     for (;;) {
         end = ht_head_find(f, k->kit->in + k->in_start, k->in_end - k->in_start, &k->s->limits);
         if (end != 0)
             return end;
+        if (deadline == 0)
+            deadline = bh_now() + k->s->o.head_timeout;
         n = ht_fill(k, deadline);
         if (n == BH_EDEADLINE) {
             f->reason = "request head too slow";
@@ -461,7 +464,7 @@ ht_conn_end(struct ht_conn *k)
         k->older->newer = k->newer;
     bh_mutex_unlock(&s->lock);
     bh_conn_free(k->io);
-    ht_kit_free(k->kit);
+    ht_kit_free(s, k->kit);
     free(k);
     ht_server_conn_ended(s);
 }

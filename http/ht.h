@@ -153,12 +153,16 @@ void ht_server_conn_ended(struct bh_http_server *s);
 struct ht_kit {
     struct ht_kit   *next;  /* in the server's list */
     struct bh_arena *arena; /* for the next call, or NULL */
+    struct ht_call  *call;  /* the next call itself, or NULL */
     char            *in;    /* bytes read and not yet used are [k->in_start, k->in_end) */
     char            *out;   /* bytes to write */
     size_t           in_size, out_size;
-    int64_t          date_second;
-    char             date[32]; /* "Wed, 25 Nov 2026 10:31:07 GMT" */
+    int64_t          second;      /* what the texts stand for */
+    char             date[32];    /* "Wed, 25 Nov 2026 10:31:07 GMT" */
+    char             stamp[24];   /* "2026-11-25T10:31:07" */
 };
+/* ht_kit_set_time -- make the texts those of `second`. */
+void ht_kit_set_time(struct ht_kit *kit, int64_t second);
 
 struct ht_conn {
     struct bh_http_server *s;
@@ -177,7 +181,7 @@ struct ht_conn {
 
 /* ht_conn_start -- wait for the first request; takes k over. */
 void ht_conn_start(struct ht_conn *k);
-void ht_kit_free(struct ht_kit *kit); /* NULL is a no-op */
+void ht_kit_free(struct bh_http_server *s, struct ht_kit *kit); /* NULL is a no-op */
 void ht_conn_end(struct ht_conn *k); /* close, unlink, free */
 /* ht_fill -- read more input.  Returns: bytes, 0 at the end, or an error.  Flushes output first. */
 ssize_t ht_fill(struct ht_conn *k, int64_t deadline);
@@ -220,9 +224,6 @@ struct ht_call {
     struct bh_ctx      *ctx; /* NULL until asked for */
 
     struct ht_head      head;
-    struct ht_match     match;
-    const char         *params[HT_MAX_PARAMS]; /* unescaped */
-
     int                 step; /* next step of the chain */
     int                 step_count;
     bh_http_fn         *handler;
@@ -249,9 +250,15 @@ struct ht_call {
     char               *buffer;  /* HT_REPLY_STARTED and after */
     size_t              buffered; /* bytes of body, or in buffer */
     struct ht_line     *lines, **lines_end;
+
+    /* From here on a new call is not cleared: set by the router, if match.route is. */
+    struct ht_match     match;
+    const char         *params[HT_MAX_PARAMS]; /* unescaped */
 };
 
 struct ht_call *ht_call_new(struct ht_conn *k);
+/* ht_call_recycle -- an unused call's memory, for the server's list. */
+void            ht_call_recycle(struct bh_http_server *s, struct ht_call *x);
 void            ht_call_end(struct ht_call *x);   /* the handler's side is over */
 void            ht_call_unref(struct ht_call *x);
 /* ht_own -- the private part, having checked that this goroutine may reply. */
@@ -277,6 +284,10 @@ int  ht_reply_finish(struct ht_call *x);
 void ht_break(struct ht_call *x); /* the client must see a broken transfer */
 int  ht_out(struct ht_conn *k, const void *data, size_t size);
 int  ht_flush(struct ht_conn *k);
+
+/* ht_put, ht_put_number -- append text or digits at `at`.  Returns: behind them. */
+char *ht_put(char *at, const char *text);
+char *ht_put_number(char *at, uint64_t number);
 
 /* ---- recover.c ---------------------------------------------------------------------- */
 

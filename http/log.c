@@ -5,52 +5,106 @@
 
 #include "ht.h"
 
-#include <stdio.h>
-#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { LINE_SIZE = 1024, PATH_SHOWN = 512 };
+/* Together with the numbers a line is under LINE_SIZE. */
+enum { LINE_SIZE = 1024, PATH_SHOWN = 512, QUERY_SHOWN = 256, NOTE_SHOWN = 128, NAME_SHOWN = 32 };
 
-/* Printable, without quotes and backslashes: a log line must not be forged. */
-static void
-escape(char *out, size_t size, const char *text)
+/* Printable, without quotes and backslashes: a log line must not be forged.  Adds < size bytes. */
+static char *
+put_escaped(char *at, size_t size, const char *text)
 {
-    size_t n = 0;
+    static const char hex[] = "0123456789abcdef";
+    const char       *end = at + size - 4;
 
-    for (; *text != '\0' && n + 5 < size; text++) {
-        if (*text == '"' || *text == '\\' || *text < ' ' || *text > '~')
-            n += (size_t)snprintf(out + n, 5, "\\x%02x", (unsigned char)*text);
-        else
-            out[n++] = *text;
+    for (; *text != '\0' && at < end; text++) {
+        unsigned char byte = (unsigned char)*text;
+
+        if (byte == '"' || byte == '\\' || byte < ' ' || byte > '~') {
+            at = ht_put(at, "\\x");
+            *at++ = hex[byte >> 4];
+            *at++ = hex[byte & 15];
+        } else {
+            *at++ = *text;
+        }
     }
-    out[n] = '\0';
+    return at;
+}
+
+/* The last `count` digits, with leading zeros. */
+static char *
+put_digits(char *at, int count, int64_t number)
+{
+    for (int i = count; i-- > 0; number /= 10)
+        at[i] = (char)('0' + number % 10);
+    return at + count;
+}
+
+static char *
+put_time(char *at, struct ht_kit *kit)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    ht_kit_set_time(kit, now.tv_sec);
+    at = ht_put(at, kit->stamp);
+    *at++ = '.';
+    at = put_digits(at, 3, now.tv_nsec / 1000000);
+    return ht_put(at, "Z ");
+}
+
+/* "GET /a?b HTTP/1.1" */
+static char *
+put_request(char *at, const struct bh_http_call *c)
+{
+    *at++ = '"';
+    at = put_escaped(at, NAME_SHOWN, c->method);
+    *at++ = ' ';
+    at = put_escaped(at, PATH_SHOWN, c->path);
+    if (c->query[0] != '\0') {
+        *at++ = '?';
+        at = put_escaped(at, QUERY_SHOWN, c->query);
+    }
+    at = ht_put(at, " HTTP/1.");
+    *at++ = (char)('0' + c->version % 10);
+    return ht_put(at, "\" ");
+}
+
+static char *
+put_outcome(char *at, const struct bh_http_call *c, int64_t elapsed_ns)
+{
+    int64_t us = elapsed_ns > 0 ? (elapsed_ns + 500) / 1000 : 0;
+
+    at = ht_put_number(at, (uint64_t)c->status);
+    at = ht_put(at, c->aborted ? "! " : " ");
+    at = ht_put_number(at, c->sent);
+    *at++ = ' ';
+    at = ht_put_number(at, (uint64_t)(us / 1000000));
+    *at++ = '.';
+    at = put_digits(at, 6, us % 1000000);
+    *at++ = ' ';
+    return ht_put_number(at, c->id);
 }
 
 static void
-write_line(const struct bh_http_call *c, int fd, int64_t elapsed, const char *note)
+write_line(const struct bh_http_call *c, int fd, int64_t elapsed_ns, const char *note)
 {
-    char line[LINE_SIZE], path[PATH_SHOWN], query[PATH_SHOWN / 2], time[40], why[128];
-    struct timespec now;
-    struct tm       tm;
-    int             n;
+    char  line[LINE_SIZE];
+    char *at = put_time(line, c->s->k->kit);
 
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    (void)strftime(time, sizeof time, "%Y-%m-%dT%H:%M:%S", &tm);
-    escape(path, sizeof path, c->path);
-    escape(query, sizeof query, c->query);
-    escape(why, sizeof why, note);
-    n = snprintf(
-        line, sizeof line, "%s.%03ldZ %s \"%s %s%s%s HTTP/1.%d\" %d%s %llu %.6f %llu%s%s%s\n",
-        time, now.tv_nsec / 1000000, c->peer, c->method, path, c->query[0] != '\0' ? "?" : "",
-        query, c->version % 10, c->status, c->aborted ? "!" : "", (unsigned long long)c->sent,
-        (double)elapsed / 1e9, (unsigned long long)c->id, *why != '\0' ? " \"" : "", why,
-        *why != '\0' ? "\"" : "");
-    if (n >= LINE_SIZE)
-        n = LINE_SIZE - 1;
+    at = put_escaped(at, 2 * NAME_SHOWN, c->peer);
+    *at++ = ' ';
+    at = put_request(at, c);
+    at = put_outcome(at, c, elapsed_ns);
+    if (*note != '\0') {
+        at = ht_put(at, " \"");
+        at = put_escaped(at, NOTE_SHOWN, note);
+        *at++ = '"';
+    }
+    *at++ = '\n';
     /* A log that cannot be written must not fail requests. */
-    if (write(fd, line, (size_t)n) < 0)
+    if (write(fd, line, (size_t)(at - line)) < 0)
         return;
 }
 

@@ -94,23 +94,32 @@ ht_out(struct ht_conn *k, const void *data, size_t size)
 
 /* ---- head --------------------------------------------------------------------------- */
 
+void
+ht_kit_set_time(struct ht_kit *kit, int64_t second)
+{
+    time_t    t = (time_t)second;
+    struct tm tm;
+
+    if (second == kit->second)
+        return;
+    kit->second = second;
+    gmtime_r(&t, &tm);
+    (void)strftime(kit->date, sizeof kit->date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    (void)strftime(kit->stamp, sizeof kit->stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+}
+
 static const char *
 date_text(struct ht_conn *k)
 {
     struct timespec now;
-    struct tm       tm;
 
     (void)clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    if (now.tv_sec != k->kit->date_second) {
-        k->kit->date_second = now.tv_sec;
-        gmtime_r(&now.tv_sec, &tm);
-        (void)strftime(k->kit->date, sizeof k->kit->date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
-    }
+    ht_kit_set_time(k->kit, now.tv_sec);
     return k->kit->date;
 }
 
-static char *
-put(char *at, const char *text)
+char *
+ht_put(char *at, const char *text)
 {
     size_t n = strlen(text);
 
@@ -118,8 +127,8 @@ put(char *at, const char *text)
     return at + n;
 }
 
-static char *
-put_number(char *at, uint64_t number)
+char *
+ht_put_number(char *at, uint64_t number)
 {
     char   digits[20];
     size_t n = sizeof digits;
@@ -134,10 +143,10 @@ put_number(char *at, uint64_t number)
 static char *
 put_field(char *at, const char *name, const char *value)
 {
-    at = put(at, name);
-    at = put(at, ": ");
-    at = put(at, value);
-    return put(at, "\r\n");
+    at = ht_put(at, name);
+    at = ht_put(at, ": ");
+    at = ht_put(at, value);
+    return ht_put(at, "\r\n");
 }
 
 /* Everything in a head that is not a field the handler added. */
@@ -177,20 +186,20 @@ commit(struct ht_call *x, int64_t size)
     if (size < 0 && !x->send_chunked && !x->bodyless)
         x->keep = false;
     reserve(k, head_room(x));
-    at = put(k->kit->out + k->out_length, "HTTP/1.1 ");
-    at = put_number(at, (uint64_t)status);
+    at = ht_put(k->kit->out + k->out_length, "HTTP/1.1 ");
+    at = ht_put_number(at, (uint64_t)status);
     *at++ = ' ';
-    at = put(at, words);
-    at = put(at, "\r\n");
+    at = ht_put(at, words);
+    at = ht_put(at, "\r\n");
     at = put_field(at, "Date", date_text(k));
     if (x->type != NULL)
         at = put_field(at, "Content-Type", x->type);
     if (x->send_chunked) {
         at = put_field(at, "Transfer-Encoding", "chunked");
     } else if (size >= 0 && status != 204 && status != 304) {
-        at = put(at, "Content-Length: ");
-        at = put_number(at, (uint64_t)size);
-        at = put(at, "\r\n");
+        at = ht_put(at, "Content-Length: ");
+        at = ht_put_number(at, (uint64_t)size);
+        at = ht_put(at, "\r\n");
     }
     if (!x->keep)
         at = put_field(at, "Connection", "close");
@@ -198,7 +207,7 @@ commit(struct ht_call *x, int64_t size)
         at = put_field(at, "Connection", "keep-alive");
     for (const struct ht_line *l = x->lines; l != NULL; l = l->next)
         at = put_field(at, l->name, l->value);
-    at = put(at, "\r\n");
+    at = ht_put(at, "\r\n");
     k->out_length = (size_t)(at - k->kit->out);
     x->length = size;
     x->reply = HT_REPLY_COMMITTED;
@@ -232,7 +241,7 @@ check_field(const struct ht_call *x, const char *name, const char *value)
     if (!ht_is_token(name, strlen(name)) || !ht_is_value(value, strlen(value)))
         bh_panic("http: bad header field \"%s\"", name);
     for (size_t i = 0; i < sizeof framing / sizeof framing[0]; i++)
-        if (strcasecmp(name, framing[i]) == 0)
+        if ((name[0] | 0x20) == (framing[i][0] | 0x20) && strcasecmp(name, framing[i]) == 0)
             bh_panic("http: header field %s is the server's to set", framing[i]);
     return x->reply == HT_REPLY_COMMITTED ? -EALREADY : 0;
 }

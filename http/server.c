@@ -77,7 +77,7 @@ bh_http_server_free(struct bh_http_server *s)
         struct ht_kit *kit = s->kits;
 
         s->kits = kit->next;
-        ht_kit_free(kit);
+        ht_kit_free(s, kit);
     }
     while (s->free_calls != NULL) {
         struct ht_call *x = s->free_calls;

@@ -61,7 +61,7 @@ int
 main(int argc, char **argv)
 {
     struct epoll_event events[EVENTS];
-    int                listener = listen_on(argc > 1 ? atoi(argv[1]) : 8080);
+    int                listener = listen_on(argc > 1 ? (int)strtol(argv[1], NULL, 10) : 8080);
     int                epoll = epoll_create1(EPOLL_CLOEXEC);
 
     watch(epoll, listener, EPOLLIN);

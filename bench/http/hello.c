@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <bulkhead/base/arena.h>
 #include <bulkhead/go/ctx.h>
 #include <bulkhead/go/error.h>
 #include <bulkhead/go/timer.h>
@@ -28,9 +27,14 @@ hello(struct bh_http_call *c, void *arg)
 static int
 request_id(struct bh_http_call *c, void *arg)
 {
+    char  text[17];
+    char *digit = text + sizeof text - 1;
+
     (void)arg;
-    (void)bh_http_set_header(c, "X-Request-Id",
-                             bh_arena_print(c->arena, "%llx", (unsigned long long)c->id));
+    *digit = '\0';
+    for (uint64_t id = c->id; id > 0; id >>= 4)
+        *--digit = "0123456789abcdef"[id & 15];
+    (void)bh_http_set_header(c, "X-Request-Id", digit);
     return bh_http_next(c);
 }
 

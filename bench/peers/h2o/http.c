@@ -76,7 +76,7 @@ main(int argc, char **argv)
     h2o_context_init(&context, h2o_evloop_create(), &config);
     accepting.ctx = &context;
     accepting.hosts = config.hosts;
-    listener = h2o_evloop_socket_create(context.loop, listen_on(argc > 1 ? atoi(argv[1]) : 8080),
+    listener = h2o_evloop_socket_create(context.loop, listen_on(argc > 1 ? (int)strtol(argv[1], NULL, 10) : 8080),
                                         H2O_SOCKET_FLAG_DONT_READ);
     h2o_socket_read_start(listener, on_accept);
     while (h2o_evloop_run(context.loop, INT32_MAX) == 0)
