@@ -36,7 +36,8 @@ run_main(void *args)
 {
     struct run r = *(struct run *)args;
 
-    bh_own(run_done, r.over); /* the oldest: released last of all owned things */
+    /* The last of all: the arena goes after owned things and locals, its oldest entry last. */
+    bh_arena_defer(bh_goroutine_arena(), run_done, r.over);
     r.fn(r.args);
 }
 
