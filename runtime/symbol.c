@@ -221,6 +221,8 @@ rt_mapping_end(uintptr_t address)
     return end;
 }
 
+static void open_file(struct rt_module *m);
+
 const struct rt_module *
 rt_module_of(uintptr_t pc)
 {
@@ -231,6 +233,8 @@ rt_module_of(uintptr_t pc)
             continue;
         if (!m->headers_read)
             read_headers(m); /* only now: not every mapping is ours to read (valgrind's) */
+        if (m->unwind == 0 && m->opened == 0)
+            open_file(m); /* static programs have no .eh_frame_hdr; the section's header will do */
         return m;
     }
     return NULL;
@@ -299,9 +303,14 @@ read_sections(struct rt_module *m)
         }
         if (s[i].sh_name >= left || memchr(names.at + s[i].sh_name, 0, left - s[i].sh_name) == NULL)
             continue;
-        struct rt_bytes *debug = debug_section(&m->debug, (const char *)names.at + s[i].sh_name);
+        const char      *name = (const char *)names.at + s[i].sh_name;
+        struct rt_bytes *debug = debug_section(&m->debug, name);
         if (debug != NULL)
             *debug = section_bytes(m, &s[i]);
+        if (strcmp(name, ".eh_frame") == 0 && s[i].sh_type != SHT_NOBITS) {
+            m->frames = m->bias + s[i].sh_addr;
+            m->frames_end = m->frames + s[i].sh_size;
+        }
     }
 }
 

@@ -36,6 +36,7 @@ struct rt_module {
     bool        headers_read; /* bias and unwind are known */
     uintptr_t   bias;   /* address in memory - address in the file */
     uintptr_t   unwind; /* .eh_frame_hdr in memory; 0: none */
+    uintptr_t   frames, frames_end; /* then .eh_frame itself */
     const char *path;
     uint64_t    inode;
     int         opened; /* the file: 0 not tried, 1 mapped, -1 cannot be had */

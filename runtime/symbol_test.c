@@ -324,3 +324,25 @@ TEST_PLAIN(unwind, walk_stays_inside_its_bounds)
     }
     rt_symbol_close();
 }
+
+TEST_PLAIN(unwind, function_is_found_without_the_search_table_too)
+{
+    const uintptr_t functions[] = { (uintptr_t)here, (uintptr_t)walk, (uintptr_t)rt_symbol_find };
+
+    rt_symbol_open();
+    (void)rt_symbol_find((uintptr_t)here); /* opens the file */
+    struct rt_module without = *rt_module_of((uintptr_t)here);
+    without.unwind = 0; /* as in a static program */
+    for (size_t i = 0; i < sizeof functions / sizeof *functions; i++) {
+        const struct rt_module *with = rt_module_of(functions[i]);
+        uintptr_t               start[2], end[2];
+
+        EXPECT(with->unwind != 0 && rt_unwind_function(with, functions[i], &start[0], &end[0]));
+        EXPECT(rt_unwind_function(&without, functions[i], &start[1], &end[1]));
+        EXPECT_EQ(start[0], functions[i]);
+        EXPECT_EQ(start[0], start[1]);
+        EXPECT_EQ(end[0], end[1]);
+    }
+    EXPECT(!rt_unwind_function(&without, without.text_hi, &(uintptr_t){ 0 }, &(uintptr_t){ 0 }));
+    rt_symbol_close();
+}

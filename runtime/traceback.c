@@ -277,12 +277,10 @@ put_place(const struct rt_place *p)
     rt_put_number(p->line);
 }
 
-/* put_unknown -- a frame of which only the address is known. */
+/* put_address -- where pc lies, for lack of a line. */
 static void
-put_unknown(const struct rt_symbol *s, uintptr_t pc)
+put_address(const struct rt_symbol *s, uintptr_t pc)
 {
-    rt_put(s->count > 0 ? s->place[0].function : "??");
-    rt_put("(...)\n\t");
     if (s->module == NULL) {
         rt_put_hex(pc);
     } else {
@@ -290,6 +288,11 @@ put_unknown(const struct rt_symbol *s, uintptr_t pc)
         rt_put("+");
         rt_put_hex(pc - s->module->bias);
     }
+}
+
+static void
+put_offset(const struct rt_symbol *s, uintptr_t pc)
+{
     if (s->entry != 0) {
         rt_put(" +");
         rt_put_hex(pc - s->entry);
@@ -325,7 +328,10 @@ put_frame(const struct frame *f, const struct frame *caller, struct printing *p)
     if (s->count == 0 || s->place[0].file == NULL) {
         if (s->count > 0 && !system && how_to_show(&s->place[0]) != SHOW)
             return;
-        put_unknown(s, f->pc);
+        rt_put(s->count > 0 ? s->place[0].function : "??");
+        rt_put("(...)\n\t");
+        put_address(s, f->pc);
+        put_offset(s, f->pc);
         if (system)
             put_registers_of(f, caller);
         rt_put("\n");
@@ -342,12 +348,10 @@ put_frame(const struct frame *f, const struct frame *caller, struct printing *p)
         rt_put(show == SHOW_AS_PANIC ? "panic" : place->function);
         rt_put("(...)\n\t");
         put_place(place);
-        if (inlined) {
+        if (inlined)
             rt_put(" (inlined)");
-        } else if (s->entry != 0) {
-            rt_put(" +");
-            rt_put_hex(f->pc - s->entry);
-        }
+        else
+            put_offset(s, f->pc);
         if (system && !inlined)
             put_registers_of(f, caller);
         rt_put("\n");
@@ -456,11 +460,8 @@ put_creator(const struct bh_g *g)
     if (s->count > 0 && s->place[0].file != NULL)
         put_place(&s->place[0]);
     else
-        rt_put_hex(pc);
-    if (s->entry != 0) {
-        rt_put(" +");
-        rt_put_hex(pc - s->entry);
-    }
+        put_address(s, pc);
+    put_offset(s, pc);
     rt_put("\n");
 }
 

@@ -194,12 +194,42 @@ read_description(const struct rt_module *m, uintptr_t at, struct description *d)
     return true;
 }
 
-/* find_description -- by binary search in .eh_frame_hdr. */
+static bool
+describes(const struct description *d, uintptr_t pc)
+{
+    return pc >= d->start && pc - d->start < d->size;
+}
+
+/* search_frames -- one by one: slow, but it needs no table. */
+static bool
+search_frames(const struct rt_module *m, uintptr_t pc, struct description *d)
+{
+    struct reader r = { (const unsigned char *)m->frames, (const unsigned char *)m->frames_end };
+
+    if (m->frames < m->lo || m->frames_end > m->hi || m->frames > m->frames_end)
+        return false;
+    while (r.at < r.end) {
+        uintptr_t            at = (uintptr_t)r.at;
+        const unsigned char *end = r.end;
+
+        if (!read_length(&r)) /* 0: the last */
+            return false;
+        bool common = fixed(&r, 4) == 0;
+        if (!common && read_description(m, at, d) && describes(d, pc))
+            return true;
+        r = (struct reader){ r.end, end };
+    }
+    return false;
+}
+
+/* find_description -- by binary search in .eh_frame_hdr, if there is one. */
 static bool
 find_description(const struct rt_module *m, uintptr_t pc, struct description *d)
 {
     enum { TABLE_ENCODING = PE_DATAREL | 0x0b, ENTRY_SIZE = 8 };
 
+    if (m != NULL && m->unwind == 0)
+        return search_frames(m, pc, d);
     if (m == NULL || m->unwind < m->lo || m->unwind >= m->hi)
         return false;
     struct reader r = { (const unsigned char *)m->unwind, (const unsigned char *)m->hi };
@@ -224,8 +254,7 @@ find_description(const struct rt_module *m, uintptr_t pc, struct description *d)
             high = middle;
     }
     struct reader e = { table + low * ENTRY_SIZE + ENTRY_SIZE / 2, r.end };
-    return read_description(m, encoded(&e, TABLE_ENCODING, m->unwind), d) && pc >= d->start &&
-           pc - d->start < d->size;
+    return read_description(m, encoded(&e, TABLE_ENCODING, m->unwind), d) && describes(d, pc);
 }
 
 /* ---- running it ----------------------------------------------------------- */
