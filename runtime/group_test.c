@@ -433,7 +433,7 @@ TEST(group, a_panic_cancels_the_others)
 }
 
 static int
-dereference_null(struct bh_ctx *ctx, void *args)
+fault_null(struct bh_ctx *ctx, void *args)
 {
     volatile int *volatile nil = NULL;
 
@@ -448,7 +448,7 @@ TEST_REAL(group, a_fault_is_a_failure_too)
 
     bh_group_init(&g, bh_ctx_background());
     BH_DEFER(bh_group_join, &g);
-    bh_group_go(&g, dereference_null, NULL);
+    bh_group_go(&g, fault_null, NULL);
     EXPECT_EQ(bh_group_wait(&g), BH_EPANIC);
     EXPECT(strstr(bh_error_note(), "invalid memory address or nil pointer") != NULL);
 }
@@ -634,7 +634,7 @@ TEST_DIES(report, of_a_contained_fault_has_the_signal_line, 7,
     struct bh_group g;
 
     bh_group_init(&g, bh_ctx_background());
-    bh_group_go(&g, dereference_null, NULL);
+    bh_group_go(&g, fault_null, NULL);
     (void)bh_group_wait(&g);
     bh_exit(7);
 }
