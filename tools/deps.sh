@@ -39,7 +39,7 @@ peers    libboost-fiber-dev     Boost.Fiber
 peers    wrk                    HTTP load
 peers    nginx-light            nginx, a peer of the HTTP benchmark
 peers    libh2o-evloop-dev      h2o, a peer of the HTTP benchmark
-peers    libssl-dev             headers that h2o's include
+peers    libssl-dev             headers that h2o includes
 '
 
 only_say=no
