@@ -561,7 +561,7 @@ eat(void)
 /* Deterministic only: there the runtime starts no threads, which need memory, too. */
 TEST_SIM(memory, running_out_is_a_panic_that_can_be_recovered)
 {
-    if (test_sanitized)
+    if (test_sanitized || test_emulated())
         return;
     limit_memory();
     EXPECT_PANIC("runtime error: out of memory", eat());
