@@ -3,8 +3,10 @@
 #include "test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <bulkhead/go/chan.h>
 #include <bulkhead/go/ctx.h>
@@ -643,6 +645,41 @@ TEST_DIES(report, of_a_repanic_nobody_recovers_names_the_value, 2,
           "panic: boom again [recovered, repanicked]")
 {
     wait_repanicking();
+}
+
+static char     hook_text[64], hook_by[64];
+static uint64_t hook_on;
+
+static void
+contained(const struct bh_panic *p, const char *by)
+{
+    snprintf(hook_text, sizeof hook_text, "%s", bh_panic_text(p));
+    snprintf(hook_by, sizeof hook_by, "%s", by);
+    hook_on = bh_id() == p->goroutine ? p->goroutine : 0;
+}
+
+static void
+fail_once(void *args)
+{
+    (void)args;
+    fail_group(panicker);
+}
+
+TEST_PLAIN(report, of_a_contained_panic_is_left_to_the_hook_if_there_is_one)
+{
+    int  pipe_fds[2];
+    char byte;
+
+    EXPECT_EQ(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
+    EXPECT_EQ(dup2(pipe_fds[1], 2), 2);
+    bh_set_hooks(&(struct bh_hooks){ .panic_contained = contained });
+    EXPECT_EQ(bh_main(fail_once, NULL), 0);
+    EXPECT_STR(hook_text, "boom reported");
+    EXPECT_STR(hook_by, "its group");
+    EXPECT(hook_on != 0);
+    EXPECT(read(pipe_fds[0], &byte, 1) < 0); /* nothing on descriptor 2 */
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
 }
 
 /* Late: after a failure has decided what wait returns. */
