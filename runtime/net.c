@@ -372,6 +372,14 @@ bh_read(struct bh_conn *c, void *buffer, size_t size)
 }
 
 ssize_t
+bh_try_read(struct bh_conn *c, void *buffer, size_t size)
+{
+    ssize_t got = rt_netfd_try_read(&check_conn(c)->n, buffer, size);
+
+    return got >= 0 || got == -EAGAIN ? got : conn_fail(c, "read", (int)got);
+}
+
+ssize_t
 bh_readv(struct bh_conn *c, const struct iovec *iov, int count)
 {
     ssize_t got = rt_netfd_readv(&check_conn(c)->n, iov, count);
@@ -429,7 +437,7 @@ bh_conn_wait_readable(struct bh_conn *c)
 int
 bh_conn_go_when_readable(struct bh_conn *c, const struct bh_go_options *o, bh_fn *fn, void *arg)
 {
-    int error = rt_netfd_go_when_readable(&check_conn(c)->n, o, fn, arg);
+    int error = rt_netfd_go_when_readable(&check_conn(c)->n, o != NULL ? o->stack_size : 0, fn, arg);
 
     return error == 0 ? 0 : conn_fail(c, "wait", error);
 }

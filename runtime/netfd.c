@@ -245,6 +245,28 @@ read_once(struct rt_netfd *n, rt_netfd_call *call, void *arg, size_t size)
     return result;
 }
 
+ssize_t
+rt_netfd_try_read(struct rt_netfd *n, void *buffer, size_t size)
+{
+    struct iovec v = { buffer, size };
+    ssize_t      result = rt_netfd_begin(n);
+
+    if (result != 0)
+        return result;
+    bh_mutex_lock(&n->read_lock);
+    result = rt_poll_status(n->poll, RT_POLL_READ);
+    if (result == 0) {
+        do
+            result = call_read(n, &v);
+        while (result == -EINTR);
+        n->drained = result == -EAGAIN ||
+                     (result > 0 && (size_t)result < size && may_skip_try(n));
+    }
+    bh_mutex_unlock(&n->read_lock);
+    rt_netfd_end(n);
+    return result;
+}
+
 static ssize_t
 read_whole(struct rt_netfd *n, rt_netfd_call *call, void *arg, size_t size)
 {
@@ -298,51 +320,36 @@ rt_netfd_wait_readable(struct rt_netfd *n)
     return error;
 }
 
-struct start {
-    struct rt_netfd *n;
-    bh_fn           *fn;
-    void            *arg;
-};
-
-static void
-start_main(void *args)
+void
+rt_netfd_started(void *args)
 {
-    struct start *s = args;
+    struct rt_poll_start *s = *(struct rt_poll_start **)args;
+    struct rt_netfd      *n = rt_container(s, struct rt_netfd, start);
+    bh_fn                *fn = s->fn;
+    void                 *arg = s->arg;
 
     atomic_fetch_sub(&rt_sched.io_waiters, 1);
-    s->n->drained = false; /* the edge is consumed: the next read must try */
-    rt_netfd_end(s->n);
-    s->fn(s->arg);
-}
-
-/* rt_go_later panicked for lack of memory: no call is in progress after all. */
-static void
-end_unless_started(struct rt_netfd **n)
-{
-    if (*n != NULL)
-        rt_netfd_end(*n);
+    n->drained = false; /* the edge is consumed: the next read must try */
+    rt_netfd_end(n);
+    fn(arg);
 }
 
 int
-rt_netfd_go_when_readable(struct rt_netfd *n, const struct bh_go_options *o, bh_fn *fn, void *arg)
+rt_netfd_go_when_readable(struct rt_netfd *n, size_t stack_size, bh_fn *fn, void *arg)
 {
-    struct start     s = { n, fn, arg };
-    struct rt_netfd *begun = n;
-    struct pollfd    p = { .fd = n->fd, .events = POLLIN | POLLRDHUP };
-    struct bh_g     *g;
-    int              error = rt_netfd_begin(n);
+    struct pollfd p = { .fd = n->fd, .events = POLLIN | POLLRDHUP };
+    int           error = rt_netfd_begin(n);
 
     if (error != 0)
         return error;
-    BH_DEFER(end_unless_started, &begun);
-    g = rt_go_later(o, start_main, &s, sizeof s, RT_WHY_IO);
-    begun = NULL;
+    n->start = (struct rt_poll_start){
+        fn, arg, stack_size != 0 ? rt_stack_class(stack_size) : rt_sched.stack_class
+    };
+    rt_enter("waiting for a descriptor");
     atomic_fetch_add(&rt_sched.io_waiters, 1);
     /* If there may be something whose edge is gone, data or the end: ask. */
-    if ((!n->drained || rt_poll_hup(n->poll)) && poll(&p, 1, 0) > 0)
-        rt_ready(g);
-    else
-        rt_poll_ready_when(n->poll, RT_POLL_READ, g);
+    rt_poll_start_when(n->poll, RT_POLL_READ, &n->start,
+                       (!n->drained || rt_poll_hup(n->poll)) && poll(&p, 1, 0) > 0);
     rt_exit();
     return 0;
 }

@@ -23,6 +23,7 @@ struct rt_netfd {
     struct bh_mutex  ctl_lock;              /* ctx, watch, texts of the owner */
     _Atomic(struct bh_ctx *) ctx;           /* NULL: none watched */
     struct rt_ctx_watch watch;
+    struct rt_poll_start start;   /* of rt_netfd_go_when_readable */
     char            *unlink_path; /* socket file of ours, removed at the end */
     void           (*release)(struct rt_netfd *n); /* frees what n is in */
 };
@@ -54,6 +55,8 @@ ssize_t rt_netfd_do(struct rt_netfd *n, enum rt_poll_side side, rt_netfd_call *c
 
 /* rt_netfd_read, _readv -- one read.  rt_netfd_writev -- all of it; *written counts, also on failure. */
 ssize_t rt_netfd_read(struct rt_netfd *n, void *buffer, size_t size);
+/* rt_netfd_try_read -- one read that does not wait: -EAGAIN. */
+ssize_t rt_netfd_try_read(struct rt_netfd *n, void *buffer, size_t size);
 ssize_t rt_netfd_readv(struct rt_netfd *n, const struct iovec *iov, int count);
 int     rt_netfd_writev(struct rt_netfd *n, const struct iovec *iov, int count, size_t *written);
 int     rt_netfd_wait_readable(struct rt_netfd *n);
@@ -61,6 +64,6 @@ int     rt_netfd_wait_readable(struct rt_netfd *n);
  * rt_netfd_go_when_readable -- start fn on a new goroutine once n is readable, its deadline passes, or
  * it is closed.  Nobody else may read meanwhile.  Returns: 0 or BH_ECLOSED; then fn will not run.
  */
-int rt_netfd_go_when_readable(struct rt_netfd *n, const struct bh_go_options *o, bh_fn *fn, void *arg);
+int rt_netfd_go_when_readable(struct rt_netfd *n, size_t stack_size, bh_fn *fn, void *arg);
 
 #endif

@@ -13,8 +13,13 @@
  * remembered edge costs one idle try at worst and a lost edge is impossible:
  * data that arrives after the try makes a new one.
  *
- * Deadlines are lazy.  Setting one stores it; a timer that is already armed for
- * an earlier time is left alone, fires early, looks, and arms itself for
+ * Instead of a goroutine an rt_poll_start may wait: the goroutine is made only when
+ * there is something to do, so an idle connection holds none.  It is made after
+ * the lock is released; nobody can close pd before, since netfd.c counts it as a
+ * call in progress.
+ *
+ * Deadlines are lazy.  Setting one stores it; the timer, one for both sides, is left
+ * alone if it is armed for an earlier time, fires early, looks, and arms itself for
  * the time that is right by then.  So a server that moves a deadline on every
  * request touches no heap.
  *
@@ -121,24 +126,43 @@ set_info(struct rt_poll *pd, uint32_t set, uint32_t clear)
 }
 
 /* take_waiter -- whoever waits for that side, no longer waiting.  Under the lock. */
-static struct bh_g *
+static rt_poll_waiter
 take_waiter(struct rt_poll *pd, enum rt_poll_side side)
 {
-    struct bh_g *g = pd->side[side].g;
+    rt_poll_waiter w = pd->waiter[side];
 
-    pd->side[side].g = NULL;
-    return g;
+    pd->waiter[side] = 0;
+    return w;
+}
+
+/* goroutine_of -- the one that waited, or a new one.  Not under the lock. */
+static struct bh_g *
+goroutine_of(rt_poll_waiter w)
+{
+    struct rt_poll_start *s = (struct rt_poll_start *)(w - 1);
+
+    if ((w & 1) == 0)
+        return (struct bh_g *)w;
+    return rt_make(rt_netfd_started, &s, sizeof s, s->stack_class, RT_WHY_IO);
+}
+
+static rt_poll_waiter
+edge(struct rt_poll *pd, enum rt_poll_side side)
+{
+    rt_poll_waiter w = take_waiter(pd, side);
+
+    pd->ready[side] = w == 0;
+    return w;
 }
 
 static void
-edge(struct rt_poll *pd, enum rt_poll_side side, struct rt_glist *list)
+append(struct rt_glist *list, rt_poll_waiter w)
 {
-    struct bh_g *g = take_waiter(pd, side);
+    struct bh_g *g;
 
-    if (g == NULL) {
-        pd->side[side].ready = true;
+    if (w == 0)
         return;
-    }
+    g = goroutine_of(w);
     g->next = NULL;
     if (list->tail != NULL)
         list->tail->next = g;
@@ -152,34 +176,46 @@ void
 rt_poll_event(uint64_t tag, bool readable, bool writable, bool hup, struct rt_glist *list)
 {
     struct rt_poll *pd = by_index((uint32_t)tag);
+    rt_poll_waiter  reader = 0, writer = 0;
 
     rt_lock(&pd->lock);
     if (pd->seq == (uint32_t)(tag >> 32)) {
         if (hup)
             set_info(pd, RT_POLL_HUP, 0);
         if (readable)
-            edge(pd, RT_POLL_READ, list);
+            reader = edge(pd, RT_POLL_READ);
         if (writable)
-            edge(pd, RT_POLL_WRITE, list);
+            writer = edge(pd, RT_POLL_WRITE);
     }
     rt_unlock(&pd->lock);
+    append(list, reader);
+    append(list, writer);
 }
 
 /* unlock_and_wake -- end both sides' waits, after something in `info` changed.  Releases the lock. */
 static void
 unlock_and_wake(struct rt_poll *pd)
 {
-    struct bh_g *reader = take_waiter(pd, RT_POLL_READ);
-    struct bh_g *writer = take_waiter(pd, RT_POLL_WRITE);
+    rt_poll_waiter reader = take_waiter(pd, RT_POLL_READ);
+    rt_poll_waiter writer = take_waiter(pd, RT_POLL_WRITE);
 
     rt_unlock(&pd->lock);
-    if (reader != NULL)
-        rt_ready(reader);
-    if (writer != NULL)
-        rt_ready(writer);
+    if (reader != 0)
+        rt_ready(goroutine_of(reader));
+    if (writer != 0)
+        rt_ready(goroutine_of(writer));
 }
 
 /* ---- waiting ------------------------------------------------------------ */
+
+/* set_waiter -- under the lock. */
+static void
+set_waiter(struct rt_poll *pd, enum rt_poll_side side, rt_poll_waiter w)
+{
+    if (pd->waiter[side] != 0)
+        rt_throw("two goroutines wait for one side of descriptor %d", pd->fd);
+    pd->waiter[side] = w;
+}
 
 int
 rt_poll_status_slow(struct rt_poll *pd, enum rt_poll_side side)
@@ -204,15 +240,13 @@ rt_poll_wait(struct rt_poll *pd, enum rt_poll_side side)
     rt_point();
     rt_lock(&pd->lock);
     status = rt_poll_status(pd, side);
-    if (status != 0 || pd->side[side].ready) {
-        pd->side[side].ready = false;
+    if (status != 0 || pd->ready[side]) {
+        pd->ready[side] = false;
         rt_unlock(&pd->lock);
         rt_exit();
         return status;
     }
-    if (pd->side[side].g != NULL)
-        rt_throw("two goroutines wait for one side of descriptor %d", pd->fd);
-    pd->side[side].g = g;
+    set_waiter(pd, side, (rt_poll_waiter)g);
     /* The runtime's own goroutines keep no program alive (sigqueue.c counts for its own). */
     int counts = (g->flags & RT_G_SYSTEM) == 0;
     atomic_fetch_add(&rt_sched.io_waiters, counts);
@@ -226,85 +260,92 @@ rt_poll_wait(struct rt_poll *pd, enum rt_poll_side side)
 }
 
 void
-rt_poll_ready_when(struct rt_poll *pd, enum rt_poll_side side, struct bh_g *g)
+rt_poll_start_when(struct rt_poll *pd, enum rt_poll_side side, struct rt_poll_start *start, bool now)
 {
-    bool now;
+    rt_poll_waiter w = (rt_poll_waiter)start | 1;
 
     rt_lock(&pd->lock);
-    now = pd->side[side].ready || rt_poll_status(pd, side) != 0;
-    pd->side[side].ready = false;
-    if (!now) {
-        if (pd->side[side].g != NULL)
-            rt_throw("two goroutines wait for one side of descriptor %d", pd->fd);
-        pd->side[side].g = g;
-    }
+    now = now || pd->ready[side] || rt_poll_status(pd, side) != 0;
+    pd->ready[side] = false;
+    if (!now)
+        set_waiter(pd, side, w);
     rt_unlock(&pd->lock);
     if (now)
-        rt_ready(g);
+        rt_ready(goroutine_of(w));
 }
 
 /* ---- deadlines ---------------------------------------------------------- */
 
-/* arm -- make the timer fire no later than the deadline.  Under the lock. */
+/* arm -- make the timer fire no later than the deadlines.  Under the lock. */
 static void
-arm(struct rt_poll *pd, enum rt_poll_side side)
+arm(struct rt_poll *pd)
 {
-    int64_t at = pd->side[side].deadline, armed_at = pd->side[side].armed_at;
+    int64_t at = pd->deadline[RT_POLL_READ], other = pd->deadline[RT_POLL_WRITE];
 
-    if (at == 0 || (armed_at != 0 && armed_at <= at))
+    if (at == 0 || (other != 0 && other < at))
+        at = other;
+    if (at == 0 || (pd->armed_at != 0 && pd->armed_at <= at))
         return;
-    pd->side[side].armed_at = at;
-    rt_timer_reset(&pd->side[side].timer, at);
+    pd->armed_at = at;
+    rt_timer_reset(&pd->timer, at);
 }
 
-/* deadline_fired -- the timer's fn.  The deadline may have moved since it was armed. */
+/* expire -- that side's deadline has passed.  Under the lock.  Returns: who waited. */
+static rt_poll_waiter
+expire(struct rt_poll *pd, enum rt_poll_side side)
+{
+    pd->deadline[side] = 0;
+    set_info(pd, 1u << side, 0);
+    return take_waiter(pd, side);
+}
+
+/* deadline_fired -- the timer's fn.  The deadlines may have moved since it was armed. */
 static void
-deadline_fired(struct rt_timer *t, void *arg, uintptr_t side)
+deadline_fired(struct rt_timer *t, void *arg, uintptr_t seq)
 {
     struct rt_poll *pd = arg;
-    struct bh_g    *g = NULL;
+    rt_poll_waiter  wake[RT_POLL_SIDES] = { 0, 0 };
+    int64_t         now = rt_now();
 
     (void)t;
+    (void)seq;
     rt_lock(&pd->lock);
-    pd->side[side].armed_at = 0;
-    if (pd->side[side].deadline != 0) {
-        if (pd->side[side].deadline <= rt_now()) {
-            set_info(pd, 1u << side, 0);
-            g = take_waiter(pd, (enum rt_poll_side)side);
-        } else {
-            arm(pd, (enum rt_poll_side)side);
-        }
-    }
+    pd->armed_at = 0;
+    for (int side = 0; side < RT_POLL_SIDES; side++)
+        if (pd->deadline[side] != 0 && pd->deadline[side] <= now)
+            wake[side] = expire(pd, (enum rt_poll_side)side);
+    arm(pd);
     rt_unlock(&pd->lock);
-    if (g != NULL)
-        rt_ready_tail(g);
+    for (int side = 0; side < RT_POLL_SIDES; side++)
+        if (wake[side] != 0)
+            rt_ready_tail(goroutine_of(wake[side]));
 }
 
 void
 rt_poll_deadline(struct rt_poll *pd, unsigned sides, int64_t at)
 {
-    struct bh_g *wake[RT_POLL_SIDES] = { NULL, NULL };
+    rt_poll_waiter wake[RT_POLL_SIDES] = { 0, 0 };
+    struct rt_m   *m = rt_enter("setting a deadline");
+    bool           past;
 
-    rt_enter("setting a deadline");
     rt_point();
-    bool past = at != 0 && at <= rt_now();
+    /* The estimate is never behind the clock: nearly always it is enough. */
+    past = at != 0 && at <= rt_soon(m->p) && at <= rt_now();
     rt_lock(&pd->lock);
     for (int side = 0; side < RT_POLL_SIDES; side++) {
         if ((sides & 1u << side) == 0)
             continue;
-        pd->side[side].deadline = at;
-        if (past) {
-            set_info(pd, 1u << side, 0);
-            wake[side] = take_waiter(pd, (enum rt_poll_side)side);
-        } else {
+        pd->deadline[side] = at;
+        if (past)
+            wake[side] = expire(pd, (enum rt_poll_side)side);
+        else
             set_info(pd, 0, 1u << side);
-            arm(pd, (enum rt_poll_side)side);
-        }
     }
+    arm(pd);
     rt_unlock(&pd->lock);
     for (int side = 0; side < RT_POLL_SIDES; side++)
-        if (wake[side] != NULL)
-            rt_ready(wake[side]);
+        if (wake[side] != 0)
+            rt_ready(goroutine_of(wake[side]));
     rt_exit();
 }
 
@@ -327,12 +368,12 @@ rt_poll_open(int fd, struct rt_poll **result)
     pd->fd = fd;
     atomic_store_explicit(&pd->info, 0, memory_order_relaxed);
     for (unsigned side = 0; side < RT_POLL_SIDES; side++) {
-        pd->side[side].ready = false;
-        pd->side[side].deadline = 0;
-        pd->side[side].timer.fn = deadline_fired;
-        pd->side[side].timer.arg = pd;
-        pd->side[side].timer.seq = side;
+        pd->ready[side] = false;
+        pd->waiter[side] = 0;
+        pd->deadline[side] = 0;
     }
+    pd->timer.fn = deadline_fired;
+    pd->timer.arg = pd;
     uint64_t tag = rt_poll_tag(pd);
     rt_unlock(&pd->lock);
     error = rt_epoll_add(fd, tag);
@@ -352,12 +393,10 @@ rt_poll_close(struct rt_poll *pd)
     rt_lock(&pd->lock);
     pd->seq++;
     for (int side = 0; side < RT_POLL_SIDES; side++)
-        pd->side[side].deadline = 0; /* a timer that fires now does not arm itself again */
+        pd->deadline[side] = 0; /* a timer that fires now does not arm itself again */
     rt_unlock(&pd->lock);
-    for (int side = 0; side < RT_POLL_SIDES; side++) {
-        rt_timer_del(&pd->side[side].timer);
-        pd->side[side].armed_at = 0;
-    }
+    rt_timer_del(&pd->timer);
+    pd->armed_at = 0;
     pool_put(pd);
     rt_exit();
 }

@@ -15,6 +15,17 @@ enum { /* pd->info: what stops a call without asking the kernel; read without th
     RT_POLL_HUP = 16, /* end, error or urgent data seen: a short read proves nothing any more */
 };
 
+/* Who waits for a side: nobody (0), a goroutine, or (lowest bit set) a goroutine yet to be made. */
+typedef uintptr_t rt_poll_waiter;
+
+/* A goroutine to be made, in the memory of whoever waits. */
+struct rt_poll_start {
+    bh_fn  *fn;
+    void   *arg;
+    uint8_t stack_class;
+};
+
+/* Many of them are idle connections: two cache lines each. */
 struct rt_poll {
     struct rt_lock   lock;
     int              fd;
@@ -22,14 +33,14 @@ struct rt_poll {
     uint32_t         seq;     /* +1 each time it is recycled: events carry it */
     _Atomic uint32_t info;    /* RT_POLL_*; written under the lock */
     _Atomic int      cancel_code;
-    struct rt_poll  *next_free;
-    struct {
-        struct bh_g    *g;        /* waits for this side */
-        bool            ready;    /* an edge nobody has consumed */
-        int64_t         deadline; /* 0: none */
-        int64_t         armed_at; /* what the timer is armed for, 0: not armed; <= deadline */
-        struct rt_timer timer;
-    } side[RT_POLL_SIDES];
+    bool             ready[RT_POLL_SIDES];    /* an edge nobody has consumed */
+    union {
+        rt_poll_waiter  waiter[RT_POLL_SIDES];
+        struct rt_poll *next_free;
+    };
+    int64_t          deadline[RT_POLL_SIDES]; /* 0: none */
+    int64_t          armed_at; /* what the timer is armed for, 0: not armed; <= both deadlines */
+    struct rt_timer  timer;
 };
 
 /* Those that say nothing bracket themselves: call them from application state. */
@@ -47,8 +58,13 @@ void rt_poll_deadline(struct rt_poll *pd, unsigned sides, int64_t at);
 /* rt_poll_wait -- Blocks: until that side is ready.  Returns: 0 (try again) or why not. */
 int  rt_poll_wait(struct rt_poll *pd, enum rt_poll_side side);
 
-/* rt_poll_ready_when -- rt_ready g, which waits, once that side is ready or stopped.  In the runtime. */
-void rt_poll_ready_when(struct rt_poll *pd, enum rt_poll_side side, struct bh_g *g);
+/*
+ * rt_poll_start_when -- make and ready a goroutine that runs rt_netfd_started(&s) once that
+ * side is ready or stopped; at once if `now`.  In the runtime.
+ */
+void rt_poll_start_when(struct rt_poll *pd, enum rt_poll_side side, struct rt_poll_start *s,
+                        bool now);
+void rt_netfd_started(void *start); /* netfd.c */
 
 int rt_poll_status_slow(struct rt_poll *pd, enum rt_poll_side side);
 

@@ -129,6 +129,7 @@ TEST_REAL(netwait, a_closed_connection_is_refused)
 struct echo {
     struct bh_conn *c;
     _Atomic int    *turns;
+    _Atomic bool    ended;
 };
 
 static void
@@ -137,8 +138,10 @@ echo_turn(void *arg)
     struct echo *e = arg;
     char         byte;
 
-    if (bh_read(e->c, &byte, 1) != 1)
+    if (bh_read(e->c, &byte, 1) != 1) {
+        atomic_store(&e->ended, true);
         return;
+    }
     EXPECT_EQ(bh_write(e->c, &byte, 1), 1);
     atomic_fetch_add(e->turns, 1);
     EXPECT_EQ(bh_conn_go_when_readable(e->c, NULL, echo_turn, e), 0);
@@ -156,15 +159,19 @@ TEST_REAL(netwait, a_connection_can_start_a_goroutine_for_each_message)
     EXPECT_EQ(bh_listen("127.0.0.1:0", &l), 0);
     EXPECT_EQ(bh_dial(NULL, bh_listener_address(l), &client), 0);
     EXPECT_EQ(bh_accept(l, &server), 0);
-    e = (struct echo){ server, &turns };
+    e.c = server;
+    e.turns = &turns;
+    atomic_store(&e.ended, false);
     EXPECT_EQ(bh_conn_go_when_readable(server, NULL, echo_turn, &e), 0);
     for (int i = 0; i < TURNS; i++) {
         EXPECT_EQ(bh_write(client, &byte, 1), 1);
         EXPECT_EQ(bh_read(client, &byte, 1), 1);
     }
     EXPECT_EQ(atomic_load(&turns), TURNS);
+    while (bh_goroutine_count() > 1) /* the last turn's: waiting takes none */
+        bh_yield();
     bh_conn_free(client);
-    while (bh_goroutine_count() > 1)
+    while (!atomic_load(&e.ended))
         bh_yield();
     bh_conn_free(server);
     bh_listener_free(l);

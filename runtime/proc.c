@@ -411,11 +411,20 @@ rt_go(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, v
 }
 
 struct bh_g *
-rt_go_later(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, enum rt_why why)
+rt_make(bh_fn *fn, const void *args, size_t size, uint8_t stack_class, enum rt_why why)
 {
-    struct bh_g *g = create(o, fn, args, size, __builtin_return_address(0));
+    struct rt_m *m = rt_m();
+    struct rt_p *p = m != NULL ? m->p : NULL;
+    struct bh_g *g = new_g(p, fn, 0, NULL);
 
+    if (rt_unlikely(g == NULL))
+        rt_throw("out of memory for a goroutine");
+    set_args(g, args, size, NULL);
+    count_and_name(p, g, NULL);
+    g->stack_class = stack_class;
     set_waiting(g, why);
+    if (p != NULL)
+        p->stat_spawned++;
     return g;
 }
 

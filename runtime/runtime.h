@@ -365,11 +365,11 @@ struct bh_g *rt_spawn(bh_fn *fn, const void *args, size_t size, unsigned flags, 
 void rt_sim_point(void);
 
 /*
- * rt_go_later -- a new goroutine that waits for rt_ready before it first runs: it has no stack
- * until then.  Enters the runtime.
+ * rt_make -- a new goroutine without a parent, waiting for rt_ready.  In the runtime or in
+ * scheduler code; fatal without memory.  size: at most RT_G_INLINE_ARGS.
  */
-struct bh_g *rt_go_later(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size,
-                         enum rt_why why);
+struct bh_g *rt_make(bh_fn *fn, const void *args, size_t size, uint8_t stack_class,
+                     enum rt_why why);
 
 int64_t  rt_now(void);         /* monotonic ns; virtual when simulating */
 uint32_t rt_random(uint32_t n); /* uniform in [0, n); seeded when simulating */

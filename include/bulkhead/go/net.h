@@ -73,6 +73,8 @@ int bh_pipe(struct bh_conn *ends[2]);
 
 /* bh_read -- Returns: bytes; 0 at the end of the stream, or for a size of 0; or an error. */
 ssize_t bh_read(struct bh_conn *c, void *buffer, size_t size);
+/* bh_try_read -- bh_read of what is there now; -EAGAIN, without a note, if that is nothing. */
+ssize_t bh_try_read(struct bh_conn *c, void *buffer, size_t size);
 /* bh_read_full -- exactly size bytes; BH_EEOF if the stream ends before. */
 ssize_t bh_read_full(struct bh_conn *c, void *buffer, size_t size);
 /* bh_write -- all of it.  Returns: size, or an error; the note says how much went out. */
@@ -102,8 +104,8 @@ int  bh_conn_shutdown_write(struct bh_conn *c);
 int  bh_conn_wait_readable(struct bh_conn *c);
 /*
  * bh_conn_go_when_readable -- start fn(arg) on a new goroutine once c is readable, its read deadline
- * passes, or it is closed: an idle connection then holds a descriptor of a goroutine, but no stack.
- * Nobody else may read from c until fn runs.
+ * passes, or it is closed: until then there is none, and nothing that counts as one.
+ * Nobody else may read from c until fn runs.  Of *options (NULL: none) stack_size counts.
  * Returns: 0, or BH_ECLOSED; then fn will not run.
  */
 int bh_conn_go_when_readable(struct bh_conn *c, const struct bh_go_options *options, bh_fn *fn,
