@@ -60,14 +60,9 @@ make_room(struct ht_conn *k)
     kit->in = bigger;
 }
 
-/* Read once, until the deadline that is set. */
 static ssize_t
-read_more(struct ht_conn *k)
+took(struct ht_conn *k, ssize_t n)
 {
-    ssize_t n;
-
-    make_room(k);
-    n = bh_read(k->io, k->kit->in + k->in_end, k->kit->in_size - k->in_end);
     if (n > 0)
         k->in_end += (size_t)n;
     return n;
@@ -78,8 +73,9 @@ ht_fill(struct ht_conn *k, int64_t deadline)
 {
     if (ht_flush(k) < 0)
         return k->error;
+    make_room(k);
     bh_conn_set_read_deadline(k->io, deadline);
-    return read_more(k);
+    return took(k, bh_read(k->io, k->kit->in + k->in_end, k->kit->in_size - k->in_end));
 }
 
 /* ---- idle --------------------------------------------------------------------------- */
@@ -161,15 +157,20 @@ ht_conn_wake(struct ht_conn *k)
     atomic_store(&k->idle, IDLE);
 }
 
-/*
- * Let the poller continue with k when there is input.  Returns: 0, and k is no
- * longer ours; or an error.
- */
+/* Let the poller continue with k when there is input.  Returns: 0, and k is no longer ours; or an error. */
+static int
+wait_for_input(struct ht_conn *k)
+{
+    struct bh_go_options o = { .stack_size = k->s->o.stack_size };
+
+    return bh_conn_go_when_readable(k->io, &o, serve_turns, k);
+}
+
+/* The same from a busy connection: from now on the drainer may wake it. */
 static int
 go_idle(struct ht_conn *k)
 {
     struct bh_http_server *s = k->s;
-    struct bh_go_options   o = { .stack_size = s->o.stack_size };
     int64_t                timeout = k->requests == 0 ? s->o.head_timeout : s->o.idle_timeout;
     int                    rc;
 
@@ -178,15 +179,15 @@ go_idle(struct ht_conn *k)
     atomic_store(&k->idle, IDLE);
     if (atomic_load(&s->draining))
         bh_conn_set_read_deadline(k->io, bh_now() + WAKE_GRACE);
-    rc = bh_conn_go_when_readable(k->io, &o, serve_turns, k);
+    rc = wait_for_input(k);
     if (rc < 0)
         set_busy(k);
     return rc;
 }
 
 /*
- * Returns: the offset behind the head, from in_start; 0 if the client is gone or
- * stayed idle; a negative status with f->reason set.
+ * Returns: the offset behind the head, from in_start; 0 if the client is gone; a
+ * negative status with f->reason set.
  */
 static long
 read_head(struct ht_conn *k, struct ht_finder *f)
@@ -196,8 +197,6 @@ read_head(struct ht_conn *k, struct ht_finder *f)
     long    end;
 
     memset(f, 0, sizeof *f);
-    if (k->in_start == k->in_end && read_more(k) <= 0)
-        return 0;
     for (;;) {
         end = ht_head_find(f, k->kit->in + k->in_start, k->in_end - k->in_start, &k->s->limits);
         if (end != 0)
@@ -411,13 +410,12 @@ struct turn {
 };
 
 static void
-serve_watched(struct turn *t)
+serve_requests(struct turn *t)
 {
     struct ht_conn *k = t->k;
     enum after      after;
 
-    BH_DEFER(ht_note_stack, &t->caught);
-    take_kit(k);
+    set_busy(k);
     do
         after = serve_one(k);
     while (after == NEXT && k->in_start < k->in_end);
@@ -427,9 +425,28 @@ serve_watched(struct turn *t)
         after = CLOSE;
     if (after == RESET)
         bh_conn_abort(k->io);
-    if (after == NEXT) {
+    if (after != NEXT)
+        return;
+    give_kit(k);
+    t->idle = go_idle(k) == 0;
+}
+
+/* The first bytes of a request, the end of the connection, or a false alarm: stay idle. */
+static void
+serve_watched(struct turn *t)
+{
+    struct ht_conn *k = t->k;
+    ssize_t         n;
+
+    BH_DEFER(ht_note_stack, &t->caught);
+    take_kit(k);
+    make_room(k);
+    n = took(k, bh_try_read(k->io, k->kit->in, k->kit->in_size));
+    if (n > 0) {
+        serve_requests(t);
+    } else if (n == -EAGAIN) {
         give_kit(k);
-        t->idle = go_idle(k) == 0;
+        t->idle = wait_for_input(k) == 0;
     }
     t->caught.done = true;
 }
@@ -487,17 +504,12 @@ serve_turns(void *arg)
     t.caught.done = false;
     t.caught.frame_count = 0;
     BH_DEFER(end_turn, &t);
-    set_busy(t.k);
     serve_guarded(&t);
 }
 
 void
 ht_conn_start(struct ht_conn *k)
 {
-    BH_RECOVER(p) {
-        ht_conn_end(k); /* no memory for a goroutine */
-        return;
-    }
     if (go_idle(k) < 0)
         ht_conn_end(k);
 }
