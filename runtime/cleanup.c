@@ -4,11 +4,11 @@
  *
  * C code compiled with -fexceptions registers its cleanup attributes, and C++ its
  * destructors, in unwind tables; for a frame that itself faults also
- * -fnon-call-exceptions, or the tables have no entry for the instruction.  The forced unwinding of the platform's C++ ABI
- * visits every frame below the landing and runs them; at the landing's frame its
- * stop function takes over and jumps to the checkpoint.  By then the walk
- * (panic.c) has run every BH_DEFER of these frames, so their own cleanups find
- * their records gone and do nothing.
+ * -fnon-call-exceptions, or the tables have no entry for the instruction.  The
+ * forced unwinding of the platform's C++ ABI visits every frame below the landing
+ * and runs them; at the landing's frame its stop function takes over and jumps to
+ * the checkpoint.  By then the walk (panic.c) has run every BH_DEFER of these
+ * frames, so their own cleanups find their records gone and do nothing.
  *
  * The unwinder's state must outlive the frames it unwinds: it is kept in the
  * landing's frame.  Frames without tables end the unwinding early: then we land

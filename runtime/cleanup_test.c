@@ -21,8 +21,7 @@ mark_at(const char *letter)
     mark(*letter);
 }
 
-#define ON_LEAVING(name, letter)                                                               \
-    __attribute__((cleanup(mark_at), unused)) char name = (letter)
+#define ON_LEAVING(name, letter) __attribute__((cleanup(mark_at), unused)) char name = (letter)
 
 static __attribute__((noinline)) void
 inner(int panics)

@@ -136,9 +136,9 @@ static const struct bh_kind kind_address_error = { .name = "runtime.errorAddress
 static const struct bh_kind kind_plain_error = { .name = "runtime.plainError",
                                                  .error = string_itself,
                                                  .runtime_error = true };
-const struct bh_kind bh_kind_nil = { .name = "*runtime.PanicNilError",
-                                     .error = nil_text,
-                                     .runtime_error = true };
+const struct bh_kind        bh_kind_nil = { .name = "*runtime.PanicNilError",
+                                            .error = nil_text,
+                                            .runtime_error = true };
 const struct bh_kind bh_kind_int = { .name = "int", .size = sizeof(int), .print = print_int };
 const struct bh_kind bh_kind_int64 = { .name = "int64", .size = 8, .print = print_int64 };
 const struct bh_kind bh_kind_uint8 = { .name = "uint8", .size = 1, .print = print_uint8 };
@@ -695,8 +695,8 @@ bh_require_failed_(const char *file, int line, const char *func, const char *tex
     p.pub.file = file;
     p.pub.line = line;
     p.pub.pc = (uintptr_t)__builtin_return_address(0);
-    snprintf(p.pub.buffer_, sizeof p.pub.buffer_, "requirement failed: %s (%s, %s:%d)", text, func,
-             file, line);
+    snprintf(p.pub.buffer_, sizeof p.pub.buffer_, "requirement failed: %s (%s, %s:%d)", text,
+             func, file, line);
     raise_panic(&p);
 }
 
@@ -727,6 +727,7 @@ bh_panic_on_fault(bool enable)
     struct bh_g *g = owner("bh_panic_on_fault");
     bool         old = (g->flags & RT_G_PANIC_ON_FAULT) != 0;
 
-    g->flags = (uint8_t)(enable ? g->flags | RT_G_PANIC_ON_FAULT : g->flags & ~RT_G_PANIC_ON_FAULT);
+    g->flags =
+        (uint8_t)(enable ? g->flags | RT_G_PANIC_ON_FAULT : g->flags & ~RT_G_PANIC_ON_FAULT);
     return old;
 }

@@ -372,7 +372,9 @@ point_text(const void *value)
     return text;
 }
 
-static const struct bh_kind point_kind = { .name = "main.point", .size = 2 * sizeof(int), .string = point_text };
+static const struct bh_kind point_kind = { .name = "main.point",
+                                           .size = 2 * sizeof(int),
+                                           .string = point_text };
 
 static void
 panic_with_local(void)

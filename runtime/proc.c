@@ -44,9 +44,9 @@
 #endif
 
 enum {
-    SLAB_SIZE = 256 * 1024, /* bytes of descriptors mapped at a time */
-    FREE_G_MOST = 512,      /* descriptors a P keeps; half of it moves at a time */
-    ID_BLOCK = 64,          /* goroutine ids a P takes at a time */
+    SLAB_SIZE = 256 * 1024,  /* bytes of descriptors mapped at a time */
+    FREE_G_MOST = 512,       /* descriptors a P keeps; half of it moves at a time */
+    ID_BLOCK = 64,           /* goroutine ids a P takes at a time */
     MAIN_EXIT_YIELDS = 1000, /* main's patience with panics in flight (Go's number) */
 };
 
@@ -69,7 +69,8 @@ leave_to(struct rt_m *m, struct bh_g *from, struct bh_g *to, bool dying)
     void **fake = dying ? NULL : from != NULL ? &from->fiber : &m->asan_fake;
 
     if (to != NULL)
-        __sanitizer_start_switch_fiber(fake, to->stack->lo, (size_t)(to->stack->top - to->stack->lo));
+        __sanitizer_start_switch_fiber(fake, to->stack->lo,
+                                       (size_t)(to->stack->top - to->stack->lo));
     else
         __sanitizer_start_switch_fiber(fake, (void *)m->stack_lo, m->stack_hi - m->stack_lo);
 }
@@ -98,13 +99,14 @@ leave_to(struct rt_m *m, struct bh_g *from, struct bh_g *to, bool dying)
 static bool
 pool_grow(void)
 {
-    struct rt_g_slab *slab = mmap(NULL, SLAB_SIZE, PROT_READ | PROT_WRITE,
-                                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct rt_g_slab *slab =
+        mmap(NULL, SLAB_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (slab == MAP_FAILED)
         return false;
 #if defined(RT_ASAN)
-    __lsan_register_root_region(slab, SLAB_SIZE); /* what only a descriptor points at is not lost */
+    __lsan_register_root_region(slab,
+                                SLAB_SIZE); /* what only a descriptor points at is not lost */
 #endif
     slab->count = (SLAB_SIZE - sizeof *slab) / sizeof slab->g[0];
     slab->next = atomic_load_explicit(&rt_g_slabs, memory_order_relaxed);
@@ -124,7 +126,8 @@ pool_take(void)
         pool.head = g->next;
         return g;
     }
-    if (slab == NULL || atomic_load_explicit(&slab->used, memory_order_relaxed) == slab->count) {
+    if (slab == NULL ||
+        atomic_load_explicit(&slab->used, memory_order_relaxed) == slab->count) {
         if (!pool_grow())
             return NULL;
         slab = atomic_load_explicit(&rt_g_slabs, memory_order_relaxed);
@@ -150,7 +153,8 @@ free_g_refill(struct rt_p *p)
 
     rt_lock(&pool.lock);
     got = pool_take();
-    for (int i = 1; p != NULL && got != NULL && i < FREE_G_MOST / 8 && (g = pool_take()) != NULL; i++) {
+    for (int i = 1;
+         p != NULL && got != NULL && i < FREE_G_MOST / 8 && (g = pool_take()) != NULL; i++) {
         g->next = p->free_g;
         p->free_g = g;
         p->free_g_count++;
@@ -206,7 +210,8 @@ rt_each_g(bool (*fn)(struct bh_g *g, void *arg), void *arg)
         uint32_t used = atomic_load_explicit(&slab->used, memory_order_acquire);
 
         for (uint32_t i = 0; i < used; i++)
-            if (atomic_load_explicit(&slab->g[i].id, memory_order_relaxed) != 0 && !fn(&slab->g[i], arg))
+            if (atomic_load_explicit(&slab->g[i].id, memory_order_relaxed) != 0 &&
+                !fn(&slab->g[i], arg))
                 return;
     }
 }
@@ -305,7 +310,8 @@ new_g(struct rt_p *p, bh_fn *fn, unsigned flags, void *created_pc)
 static void
 count_and_name(struct rt_p *p, struct bh_g *g, struct bh_g *parent)
 {
-    g->created_by = parent != NULL ? atomic_load_explicit(&parent->id, memory_order_relaxed) : 0;
+    g->created_by =
+        parent != NULL ? atomic_load_explicit(&parent->id, memory_order_relaxed) : 0;
     if (rt_unlikely(parent != NULL && parent->cold != NULL))
         rt_cold_inherit(g, parent);
     atomic_store_explicit(&g->id, next_id(p), memory_order_release);
@@ -380,7 +386,8 @@ create(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, 
         rt_throw("go of nil func value");
     touch(args, size);
     large = copy_large(args, size);
-    if (rt_unlikely(atomic_load_explicit(&rt_sched.g_count, memory_order_relaxed) >= rt_sched.g_limit)) {
+    if (rt_unlikely(atomic_load_explicit(&rt_sched.g_count, memory_order_relaxed) >=
+                    rt_sched.g_limit)) {
         free(large);
         rt_panic_runtime("no stack can be had for a new goroutine");
     }

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <bulkhead/go/chan.h>
 #include <bulkhead/go/timer.h>
 
 static _Atomic int done;
@@ -303,6 +304,27 @@ TEST_REAL(proc, plain_threads_can_start_goroutines)
 }
 
 static void *
+late_thread(void *arg)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = 30000000 }, NULL);
+    EXPECT_EQ(bh_chan_send_from_thread(arg, &(int){ 7 }, sizeof(int)), 0);
+    return NULL;
+}
+
+TEST_REAL(proc, waiting_for_a_plain_thread_is_no_deadlock)
+{
+    struct bh_chan *c = BH_CHAN(int, 1);
+    pthread_t       thread;
+    int             got = 0;
+
+    EXPECT_EQ(pthread_create(&thread, NULL, late_thread, c), 0);
+    EXPECT(bh_recv(c, &got));
+    EXPECT_EQ(got, 7);
+    pthread_join(thread, NULL);
+    bh_chan_unref(c);
+}
+
+static void *
 yield_on_thread(void *arg)
 {
     (void)arg;
@@ -310,7 +332,8 @@ yield_on_thread(void *arg)
     return NULL;
 }
 
-TEST_DIES(proc, a_plain_thread_cannot_yield, 2, "bh_yield: called from a thread that runs no goroutine")
+TEST_DIES(proc, a_plain_thread_cannot_yield, 2,
+          "bh_yield: called from a thread that runs no goroutine")
 {
     pthread_t thread;
 

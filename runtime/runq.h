@@ -52,7 +52,8 @@ void         rt_handoff_p(struct rt_p *p);                      /* p has no M: f
 struct rt_p *rt_idle_p_get(void);                               /* under sched.lock */
 void         rt_idle_p_put(struct rt_p *p);                     /* under sched.lock */
 void         rt_inject(struct rt_glist *list);
-bool         rt_take_p(struct rt_m *m);                         /* monitor: under sched.lock; false if busy in the runtime */
+/* rt_take_p -- for the monitor, under sched.lock.  Returns: false if m is in the runtime. */
+bool         rt_take_p(struct rt_m *m);
 noreturn void rt_m_exit(struct rt_m *m);
 void         rt_membarrier(void);
 void         rt_thread_mask(sigset_t *mask);                    /* what the runtime's threads block */

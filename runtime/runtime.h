@@ -30,7 +30,8 @@
  *
  * Lock order, outermost first:
  *
- *     ctx lock > chan locks (by address) > waitq lock > sudog's timer > P timer lock > sched.lock > stack pool lock
+ *     ctx lock > chan locks (by address) > a mutex's queue > pd lock (netpoll.c)
+ *         > P timer lock > sched.lock > stack class lock
  *
  * rt_lock is a spin lock: hold it for tens of instructions, never park, call
  * out, or allocate with malloc while holding one.
@@ -587,8 +588,10 @@ struct rt_timer_slot {
  */
 void    rt_timer_add(struct rt_timer *t); /* in the runtime; t not armed */
 bool    rt_timer_reset(struct rt_timer *t, int64_t when); /* arm or move; true: was armed */
-bool    rt_timer_del(struct rt_timer *t); /* true: was armed and will not fire; on return fn is not running unless we are in it */
-bool    rt_timer_cancel(struct rt_timer *t); /* the same without waiting for fn: for callers holding a lock fn takes */
+/* rt_timer_del -- Returns: true if it was armed and will not fire.  Unless fn calls it, fn is over. */
+bool    rt_timer_del(struct rt_timer *t);
+/* rt_timer_cancel -- the same without waiting for fn: for callers holding a lock that fn takes. */
+bool    rt_timer_cancel(struct rt_timer *t);
 /* rt_timers_run -- fire what is due on p.  Returns: the next `when`, INT64_MAX if none. */
 int64_t rt_timers_run(struct rt_p *p, int64_t now);
 int64_t rt_timers_next(void); /* when to look again, over all Ps; INT64_MAX: never */

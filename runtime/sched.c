@@ -27,6 +27,7 @@
 #include "cold.h"
 #include "runq.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
@@ -121,8 +122,8 @@ wants_unwind(void)
 static struct rt_p *
 new_p(int id)
 {
-    struct rt_p *p = aligned_alloc(RT_CACHE_LINE, (sizeof *p + RT_CACHE_LINE - 1) / RT_CACHE_LINE *
-                                                      RT_CACHE_LINE);
+    struct rt_p *p = aligned_alloc(RT_CACHE_LINE, (sizeof *p + RT_CACHE_LINE - 1) /
+                                                      RT_CACHE_LINE * RT_CACHE_LINE);
 
     if (p == NULL)
         rt_throw("out of memory for processor %d", id);
@@ -346,7 +347,8 @@ rt_runq_spill(struct rt_p *p, struct bh_g *g, uint32_t head, uint32_t tail)
     uint32_t     n = (tail - head) / 2;
 
     for (uint32_t i = 0; i < n; i++)
-        batch[i] = atomic_load_explicit(&p->runq[(head + i) % RT_RUNQ_SIZE], memory_order_relaxed);
+        batch[i] =
+            atomic_load_explicit(&p->runq[(head + i) % RT_RUNQ_SIZE], memory_order_relaxed);
     if (!atomic_compare_exchange_strong(&p->runq_head, &head, head + n)) {
         rt_runq_put(p, g); /* a thief made room */
         return;
@@ -396,14 +398,15 @@ steal_half(struct rt_p *p, struct rt_p *victim)
         if (n > RT_RUNQ_SIZE / 2)
             continue; /* head and tail read at different times */
         for (uint32_t i = 0; i < n; i++)
-            atomic_store_explicit(
-                &p->runq[(our_tail + i) % RT_RUNQ_SIZE],
-                atomic_load_explicit(&victim->runq[(head + i) % RT_RUNQ_SIZE], memory_order_relaxed),
-                memory_order_relaxed);
+            atomic_store_explicit(&p->runq[(our_tail + i) % RT_RUNQ_SIZE],
+                                  atomic_load_explicit(&victim->runq[(head + i) % RT_RUNQ_SIZE],
+                                                       memory_order_relaxed),
+                                  memory_order_relaxed);
         if (!atomic_compare_exchange_strong(&victim->runq_head, &head, head + n))
             continue;
         p->stat_steals++;
-        g = atomic_load_explicit(&p->runq[(our_tail + n - 1) % RT_RUNQ_SIZE], memory_order_relaxed);
+        g = atomic_load_explicit(&p->runq[(our_tail + n - 1) % RT_RUNQ_SIZE],
+                                 memory_order_relaxed);
         atomic_store_explicit(&p->runq_tail, our_tail + n - 1, memory_order_release);
         return g;
     }
@@ -534,7 +537,8 @@ new_m(struct rt_p *p, bool spinning)
     struct rt_m *m = rt_calloc(1, sizeof *m);
 
     m->random = rt_ticks() | 1;
-    atomic_store(&m->in_rt, 1); /* from birth: the monitor must not take its P before it starts */
+    atomic_store(&m->in_rt,
+                 1); /* from birth: the monitor must not take its P before it starts */
     m->spinning = spinning;
     rt_lock(&rt_sched.lock);
     m->id = atomic_fetch_add(&rt_sched.m_count, 1);
@@ -555,7 +559,8 @@ new_m(struct rt_p *p, bool spinning)
 void
 rt_thread_mask(sigset_t *mask)
 {
-    static const int open[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF };
+    static const int open[] = { SIGSEGV, SIGBUS,  SIGFPE, SIGILL,
+                                SIGTRAP, SIGABRT, SIGSYS, SIGPROF };
 
     sigfillset(mask);
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++)
@@ -650,7 +655,8 @@ rt_handoff_p(struct rt_p *p)
                 atomic_load(&p->timer_first) <= rt_now();
 
     /* Everybody else is busy and nobody looks for work: keep this P looking. */
-    if (!busy && atomic_load(&rt_sched.idle_p_count) == 0 && atomic_load(&rt_sched.spinning) == 0) {
+    if (!busy && atomic_load(&rt_sched.idle_p_count) == 0 &&
+        atomic_load(&rt_sched.spinning) == 0) {
         int32_t none = 0;
 
         if (atomic_compare_exchange_strong(&rt_sched.spinning, &none, 1)) {
@@ -783,6 +789,33 @@ deadlocked(void)
            !rt_timers_armed();
 }
 
+/*
+ * Does the process have threads that are neither ours nor bh_main's caller?  One of
+ * them may be about to start a goroutine.  Sanitizers have threads of their own.
+ */
+static bool
+has_foreign_threads(void)
+{
+#if defined(RT_ASAN) || defined(RT_TSAN)
+    return false;
+#else
+    DIR           *tasks = opendir("/proc/self/task");
+    struct dirent *entry;
+    int            count = 0, ours = 2; /* bh_main's caller and the monitor */
+
+    if (tasks == NULL)
+        return false;
+    while ((entry = readdir(tasks)) != NULL)
+        count += entry->d_name[0] != '.';
+    closedir(tasks);
+    rt_lock(&rt_sched.lock);
+    for (struct rt_m *m = rt_sched.all_m; m != NULL; m = m->all_next)
+        ours++;
+    rt_unlock(&rt_sched.lock);
+    return count > ours;
+#endif
+}
+
 /* Report a deadlock; but an M on its way out of the poller may carry work: it shall look. */
 static void
 check_deadlock(void)
@@ -791,7 +824,7 @@ check_deadlock(void)
         return;
     if (atomic_load(&rt_sched.polling) != 0)
         rt_netpoll_break();
-    else
+    else if (!has_foreign_threads())
         rt_crash_deadlock(atomic_load(&rt_sched.main_exited));
 }
 

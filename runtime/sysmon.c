@@ -25,11 +25,11 @@
 #include <time.h>
 
 enum {
-    PERIOD_NS = 2500 * 1000,       /* between looks */
-    SLICE_NS = 10 * 1000 * 1000,   /* a goroutine's time before others get the P */
-    POLL_NS = 10 * 1000 * 1000,    /* longest time without a look at descriptors */
-    SCAVENGE_LOOKS = 100,          /* looks between two rounds of giving memory back */
-    IDLE_LOOKS = 20,               /* looks at an idle process before sleeping */
+    PERIOD_NS = 2500 * 1000,     /* between looks */
+    SLICE_NS = 10 * 1000 * 1000, /* a goroutine's time before others get the P */
+    POLL_NS = 10 * 1000 * 1000,  /* longest time without a look at descriptors */
+    SCAVENGE_LOOKS = 100,        /* looks between two rounds of giving memory back */
+    IDLE_LOOKS = 20,             /* looks at an idle process before sleeping */
 };
 
 /* Does anything wait that p's M keeps from running? */
@@ -114,7 +114,8 @@ rest(void)
 {
     rt_note_clear(&rt_sched.sysmon_note);
     atomic_store(&rt_sched.sysmon_waiting, true);
-    while (atomic_load(&rt_sched.idle_p_count) == rt_sched.proc_count && rt_stack_scavenge(true))
+    while (atomic_load(&rt_sched.idle_p_count) == rt_sched.proc_count &&
+           rt_stack_scavenge(true))
         continue;
     if (atomic_load(&rt_sched.idle_p_count) == rt_sched.proc_count)
         rt_note_sleep(&rt_sched.sysmon_note);

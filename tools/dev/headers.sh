@@ -11,7 +11,7 @@ for cc in gcc clang; do
     for header in $(find include base runtime http observe test/test.h -name '*.h' 2>/dev/null | sort); do
         # shellcheck disable=SC2086
         if printf '#include "%s"\n#include "%s"\n' "$header" "$header" |
-            $cc -std=gnu17 $warnings -D_GNU_SOURCE -fsyntax-only -xc -Iinclude -I. \
+            $cc -std=gnu17 $warnings -D_GNU_SOURCE -fsyntax-only -xc -Iinclude -Itest -I. \
                 -I"$(dirname "$header")" -; then
             passed=$((passed + 1))
         else

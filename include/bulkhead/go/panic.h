@@ -30,7 +30,7 @@ struct bh_record;
  */
 struct bh_kind {
     const char *name;
-    size_t      size;                            /* bytes copied into the panic, at most 16; 0: pointer kept */
+    size_t      size; /* bytes copied into the panic, at most 16; 0: the pointer is kept */
     const char *(*error)(const void *value);     /* like an Error method */
     const char *(*string)(const void *value);    /* like a String method */
     void (*print)(const void *value, char *text, size_t size);
