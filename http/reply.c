@@ -36,7 +36,6 @@ write_out(struct ht_conn *k, const char *data, size_t size)
         size_t  piece = size < HT_WRITE_SIZE ? size : HT_WRITE_SIZE;
         ssize_t n;
 
-        bh_conn_set_write_deadline(k->io, bh_now() + k->s->o.write_timeout);
         n = bh_write(k->io, data, piece);
         if (n < 0) {
             k->error = (int)n;

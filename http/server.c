@@ -212,6 +212,7 @@ start_conn(struct bh_http_server *s, struct bh_conn *io)
     }
     k->s = s;
     k->io = io;
+    bh_conn_set_write_timeout(io, s->o.write_timeout);
     if (atomic_fetch_add(&s->open, 1) >= (int64_t)s->o.max_connections) {
         atomic_fetch_add(&s->turned_away, 1);
         if (atomic_load(&s->turning_away) >= HT_MAX_TURNING_AWAY) {

@@ -8,8 +8,8 @@
  * Options are set on the listening socket; Linux hands them to what it accepts,
  * so that an accept costs one system call.
  *
- * Texts of addresses are made when asked for, under ctl_lock, and kept.  The
- * peer's address is kept from the start: the kernel forgets it with the peer.
+ * The local address's text is made when asked for, and kept.  The peer's is made at the
+ * start, since the kernel forgets it with the peer, and nearly always fits.
  */
 
 #include <errno.h>
@@ -40,21 +40,11 @@ struct bh_listener {
     char            address[RT_ADDR_TEXT];
 };
 
-/* An address without the room that only Unix paths need. */
-struct small_addr {
-    socklen_t length; /* 0: unknown, or a Unix socket's */
-    union {
-        struct sockaddr     any;
-        struct sockaddr_in  v4;
-        struct sockaddr_in6 v6;
-    } u;
-};
-
 struct bh_conn {
-    struct rt_netfd   n;
-    uint32_t          magic;
-    struct small_addr peer;
-    char             *local_text, *peer_text; /* under n.ctl_lock */
+    struct rt_netfd n;
+    uint32_t        magic;
+    char            short_text[28]; /* "255.255.255.255:65535" takes 22 */
+    char           *peer_text;      /* that, or malloc'ed; NULL: unknown */
 };
 
 static struct bh_conn *
@@ -77,7 +67,7 @@ check_listener(struct bh_listener *l)
 static const char *
 explain(struct rt_netfd *n, int code)
 {
-    if (code == BH_EDEADLINE && atomic_load_explicit(&n->ctx, memory_order_relaxed) == NULL)
+    if (code == BH_EDEADLINE && !rt_netfd_has_ctx(n))
         return "i/o timeout";
     return bh_error_text(code);
 }
@@ -142,8 +132,8 @@ release_conn(struct rt_netfd *n)
     struct bh_conn *c = rt_container(n, struct bh_conn, n);
 
     c->magic = 0;
-    free(c->local_text);
-    free(c->peer_text);
+    if (c->peer_text != c->short_text)
+        free(c->peer_text);
     free(c);
 }
 
@@ -158,8 +148,8 @@ conn_make(int fd, int family, int type, struct bh_conn **result)
         return -ENOMEM;
     c->magic = CONN_MAGIC;
     c->n.fd = fd;
-    c->n.family = family;
-    c->n.type = type;
+    c->n.family = (uint8_t)family;
+    c->n.type = (uint8_t)type;
     c->n.release = release_conn;
     error = rt_netfd_init(&c->n);
     if (error != 0)
@@ -172,10 +162,14 @@ conn_make(int fd, int family, int type, struct bh_conn **result)
 static void
 set_peer(struct bh_conn *c, const struct rt_addr *a)
 {
-    if (a->length > sizeof c->peer.u || a->u.any.sa_family == AF_UNIX)
-        return;
-    c->peer.length = a->length;
-    memcpy(&c->peer.u, &a->u, sizeof c->peer.u);
+    char   text[RT_ADDR_TEXT];
+    size_t size;
+
+    rt_addr_text(a, text, sizeof text);
+    size = strlen(text) + 1;
+    c->peer_text = size <= sizeof c->short_text ? c->short_text : malloc(size);
+    if (c->peer_text != NULL)
+        memcpy(c->peer_text, text, size);
 }
 
 /* ask_peer -- from the kernel, for sockets that came connected. */
@@ -303,6 +297,12 @@ bh_conn_set_write_deadline(struct bh_conn *c, int64_t at_ns)
 }
 
 void
+bh_conn_set_write_timeout(struct bh_conn *c, int64_t ns)
+{
+    rt_netfd_set_write_timeout(&check_conn(c)->n, ns);
+}
+
+void
 bh_conn_set_ctx(struct bh_conn *c, struct bh_ctx *ctx)
 {
     rt_netfd_set_ctx(&check_conn(c)->n, ctx);
@@ -310,55 +310,41 @@ bh_conn_set_ctx(struct bh_conn *c, struct bh_ctx *ctx)
 
 /* ---- names of ends ------------------------------------------------------ */
 
-/* cached -- *slot, or the text of a put there.  Under ctl_lock. */
+/* Of n, whose own lock is held: made once, and kept. */
 static const char *
-cached(char **slot, const struct rt_addr *a)
+local_text(struct rt_netfd *n, char **kept)
 {
-    char text[RT_ADDR_TEXT];
+    struct rt_addr a = { .length = sizeof a.u };
+    char           text[RT_ADDR_TEXT];
 
-    rt_addr_text(a, text, sizeof text);
-    *slot = strdup(text);
-    return *slot != NULL ? *slot : "";
+    if (*kept == NULL && n->type != 0 && rt_netfd_begin(n) == 0) {
+        if (getsockname(n->fd, &a.u.any, &a.length) == 0) {
+            rt_addr_text(&a, text, sizeof text);
+            *kept = strdup(text);
+        }
+        rt_netfd_end(n);
+    }
+    return *kept != NULL ? *kept : "";
 }
 
 const char *
 bh_conn_local(struct bh_conn *c)
 {
-    struct rt_addr a = { .length = sizeof a.u };
-    const char    *text = "";
+    struct rt_netfd_more *more = rt_netfd_more(&check_conn(c)->n);
+    const char           *text;
 
-    bh_mutex_lock(&check_conn(c)->n.ctl_lock);
-    if (c->local_text != NULL) {
-        text = c->local_text;
-    } else if (c->n.type != 0 && rt_netfd_begin(&c->n) == 0) {
-        if (getsockname(c->n.fd, &a.u.any, &a.length) == 0)
-            text = cached(&c->local_text, &a);
-        rt_netfd_end(&c->n);
-    }
-    bh_mutex_unlock(&c->n.ctl_lock);
+    if (more == NULL)
+        return "";
+    bh_mutex_lock(&more->lock);
+    text = local_text(&c->n, &more->local_text);
+    bh_mutex_unlock(&more->lock);
     return text;
 }
 
 const char *
 bh_conn_peer(struct bh_conn *c)
 {
-    struct rt_addr a = { .length = sizeof a.u };
-    const char    *text = "";
-
-    bh_mutex_lock(&check_conn(c)->n.ctl_lock);
-    if (c->peer_text != NULL) {
-        text = c->peer_text;
-    } else if (c->peer.length != 0) {
-        memcpy(&a.u, &c->peer.u, sizeof c->peer.u);
-        a.length = c->peer.length;
-        text = cached(&c->peer_text, &a);
-    } else if (c->n.family == AF_UNIX && rt_netfd_begin(&c->n) == 0) {
-        if (getpeername(c->n.fd, &a.u.any, &a.length) == 0)
-            text = cached(&c->peer_text, &a);
-        rt_netfd_end(&c->n);
-    }
-    bh_mutex_unlock(&c->n.ctl_lock);
-    return text;
+    return check_conn(c)->peer_text != NULL ? c->peer_text : "";
 }
 
 /* ---- reading and writing ------------------------------------------------ */
@@ -558,7 +544,7 @@ listener_make(int fd, int family, struct bh_listener **result)
         return -ENOMEM;
     l->magic = LISTENER_MAGIC;
     l->n.fd = fd;
-    l->n.family = family;
+    l->n.family = (uint8_t)family;
     l->n.type = SOCK_STREAM;
     l->n.release = release_listener;
     error = rt_netfd_init(&l->n);
@@ -653,8 +639,12 @@ bh_listen(const char *address, struct bh_listener **listener)
         (void)close(fd);
         return listen_fail(address, &list[0], error);
     }
-    if (family == AF_UNIX && list[0].u.un.sun_path[0] != '\0')
-        (*listener)->n.unlink_path = strdup(list[0].u.un.sun_path);
+    if (family == AF_UNIX && list[0].u.un.sun_path[0] != '\0') {
+        struct rt_netfd_more *more = rt_netfd_more(&(*listener)->n);
+
+        if (more != NULL)
+            more->unlink_path = strdup(list[0].u.un.sun_path);
+    }
     return 0;
 }
 

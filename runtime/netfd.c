@@ -20,6 +20,9 @@
  * end of stream, an error, urgent data (at which reads stop short).  Those set
  * RT_POLL_HUP, and from then on every read tries first.
  *
+ * A write timeout costs nothing while the socket takes what it is given: the
+ * deadline is set when a write first has to wait, and removed at its end.
+ *
  * errno is read in the line after the system call, before anything can move the
  * goroutine to another thread.
  */
@@ -31,6 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <bulkhead/go/ctx.h>
@@ -39,14 +43,46 @@
 enum { CLOSED = 1, CALL = 2 };
 enum { WRITE_VECTORS = 64 }; /* handed to the kernel at a time: 1 KiB of stack */
 
+/*
+ * In libc these are cancellation points of POSIX threads, which costs two atomic
+ * operations a call; nothing here is ever cancelled.  Sanitizers watch libc's.
+ */
+#if !defined(RT_ASAN) && !defined(RT_TSAN)
+#define recv(fd, data, size, flags) syscall(SYS_recvfrom, (fd), (data), (size), (flags), NULL, NULL)
+#define send(fd, data, size, flags) syscall(SYS_sendto, (fd), (data), (size), (flags), NULL, 0)
+#endif
+
 /* ---- life --------------------------------------------------------------- */
 
 static void
 ctx_ended(struct rt_ctx_watch *w)
 {
-    struct rt_netfd *n = rt_container(w, struct rt_netfd, watch);
+    struct rt_netfd_more *more = rt_container(w, struct rt_netfd_more, watch);
 
-    rt_poll_cancel(n->poll, bh_ctx_err(atomic_load(&n->ctx)));
+    rt_poll_cancel(more->n->poll, bh_ctx_err(atomic_load(&more->ctx)));
+}
+
+struct rt_netfd_more *
+rt_netfd_more(struct rt_netfd *n)
+{
+    struct rt_netfd_more *more = atomic_load_explicit(&n->more, memory_order_acquire), *old = NULL;
+
+    if (more != NULL || (more = calloc(1, sizeof *more)) == NULL)
+        return more;
+    more->n = n;
+    more->watch.fn = ctx_ended;
+    if (atomic_compare_exchange_strong(&n->more, &old, more))
+        return more;
+    free(more); /* another was faster */
+    return old;
+}
+
+bool
+rt_netfd_has_ctx(struct rt_netfd *n)
+{
+    struct rt_netfd_more *more = atomic_load_explicit(&n->more, memory_order_acquire);
+
+    return more != NULL && atomic_load_explicit(&more->ctx, memory_order_relaxed) != NULL;
 }
 
 int
@@ -56,7 +92,6 @@ rt_netfd_init(struct rt_netfd *n)
 
     if (error != 0)
         return error;
-    n->watch.fn = ctx_ended;
     atomic_store_explicit(&n->refs, 2, memory_order_relaxed);
     return 0;
 }
@@ -64,22 +99,31 @@ rt_netfd_init(struct rt_netfd *n)
 void
 rt_netfd_unref(struct rt_netfd *n)
 {
-    if (atomic_fetch_sub_explicit(&n->refs, 1, memory_order_acq_rel) == 1)
-        n->release(n);
+    struct rt_netfd_more *more;
+
+    if (atomic_fetch_sub_explicit(&n->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    more = atomic_load_explicit(&n->more, memory_order_acquire);
+    if (more != NULL) {
+        free(more->unlink_path);
+        free(more->local_text);
+        free(more);
+    }
+    n->release(n);
 }
 
 static void
-unwatch(struct rt_netfd *n)
+unwatch(struct rt_netfd_more *more)
 {
-    struct bh_ctx *ctx = atomic_load(&n->ctx);
+    struct bh_ctx *ctx = atomic_load(&more->ctx);
 
     if (ctx == NULL)
         return;
     rt_enter("forgetting a context");
-    rt_ctx_unwatch(ctx, &n->watch);
-    rt_poll_cancel(n->poll, 0);
+    rt_ctx_unwatch(ctx, &more->watch);
+    rt_poll_cancel(more->n->poll, 0);
     rt_exit();
-    atomic_store(&n->ctx, NULL);
+    atomic_store(&more->ctx, NULL);
     bh_ctx_unref(ctx);
 }
 
@@ -87,13 +131,14 @@ unwatch(struct rt_netfd *n)
 static void
 finish(struct rt_netfd *n)
 {
-    unwatch(n);
+    struct rt_netfd_more *more = atomic_load_explicit(&n->more, memory_order_acquire);
+
+    if (more != NULL)
+        unwatch(more);
     rt_poll_close(n->poll);
     (void)close(n->fd);
-    if (n->unlink_path != NULL) {
-        (void)unlink(n->unlink_path);
-        free(n->unlink_path);
-    }
+    if (more != NULL && more->unlink_path != NULL)
+        (void)unlink(more->unlink_path);
     rt_netfd_unref(n);
 }
 
@@ -145,22 +190,57 @@ rt_netfd_set_deadline(struct rt_netfd *n, unsigned sides, int64_t at)
 void
 rt_netfd_set_ctx(struct rt_netfd *n, struct bh_ctx *ctx)
 {
-    int error = 0;
+    struct rt_netfd_more *more = rt_netfd_more(n);
+    int                   error = 0;
 
+    if (more == NULL)
+        rt_panic_runtime("out of memory");
     if (rt_netfd_begin(n) != 0)
         return;
-    bh_mutex_lock(&n->ctl_lock);
-    unwatch(n);
+    bh_mutex_lock(&more->lock);
+    unwatch(more);
     if (ctx != NULL) {
-        atomic_store(&n->ctx, bh_ctx_ref(ctx));
+        atomic_store(&more->ctx, bh_ctx_ref(ctx));
         rt_enter("watching a context");
-        error = rt_ctx_watch(ctx, &n->watch);
+        error = rt_ctx_watch(ctx, &more->watch);
         if (error != 0)
             rt_poll_cancel(n->poll, error);
         rt_exit();
     }
-    bh_mutex_unlock(&n->ctl_lock);
+    bh_mutex_unlock(&more->lock);
     rt_netfd_end(n);
+}
+
+void
+rt_netfd_set_write_timeout(struct rt_netfd *n, int64_t ns)
+{
+    int64_t ms = ns / 1000000;
+
+    if (ms == 0 && ns > 0)
+        ms = 1;
+    atomic_store_explicit(&n->write_timeout_ms, ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX,
+                          memory_order_relaxed);
+}
+
+/* A write has to wait: from now on it has a deadline.  Under write_lock. */
+static void
+start_write_timeout(struct rt_netfd *n)
+{
+    uint32_t ms = atomic_load_explicit(&n->write_timeout_ms, memory_order_relaxed);
+
+    if (ms == 0 || n->write_timed || n->type == SOCK_DGRAM)
+        return;
+    n->write_timed = true;
+    rt_poll_deadline(n->poll, 1u << RT_POLL_WRITE, rt_now() + (int64_t)ms * 1000000);
+}
+
+static void
+end_write_timeout(struct rt_netfd *n)
+{
+    if (rt_likely(!n->write_timed))
+        return;
+    n->write_timed = false;
+    rt_poll_deadline(n->poll, 1u << RT_POLL_WRITE, 0);
 }
 
 /* ---- calls -------------------------------------------------------------- */
@@ -178,6 +258,8 @@ rt_netfd_do(struct rt_netfd *n, enum rt_poll_side side, rt_netfd_call *call, voi
             continue;
         if (result != -EAGAIN)
             return result;
+        if (side == RT_POLL_WRITE)
+            start_write_timeout(n);
         result = rt_poll_wait(n->poll, side);
         if (result != 0)
             return result;
@@ -453,6 +535,7 @@ rt_netfd_writev(struct rt_netfd *n, const struct iovec *iov, int count, size_t *
         error = write_stream(n, (struct rest){ iov, count, 0 }, written);
     else
         error = write_message(n, iov, count, written);
+    end_write_timeout(n);
     bh_mutex_unlock(&n->write_lock);
     rt_netfd_end(n);
     return error;

@@ -11,20 +11,29 @@
 #include "ctx.h"
 #include "netpoll.h"
 
+/* What few descriptors need, made when first asked for: idle connections shall be small. */
+struct rt_netfd_more {
+    struct rt_netfd *n;
+    struct bh_mutex  lock; /* of what is below */
+    _Atomic(struct bh_ctx *) ctx; /* NULL: none watched */
+    struct rt_ctx_watch watch;
+    char            *unlink_path; /* socket file of ours, removed at the end */
+    char            *local_text;  /* of the owner */
+};
+
 struct rt_netfd {
     _Atomic uint32_t state; /* 1: closed; calls in progress count 2 each */
     _Atomic uint32_t refs;  /* on the memory: the owner's, and the open descriptor's */
     int              fd;
-    int              family, type; /* AF_*, SOCK_*; type 0: no socket */
+    uint8_t          family, type; /* AF_*, SOCK_*; type 0: no socket */
     bool             drained;      /* the last read left nothing behind; under read_lock */
     _Atomic bool     exposed;      /* its number was given out: others may read too */
     struct rt_poll  *poll;
     struct bh_mutex  read_lock, write_lock; /* one call at a time on each side */
-    struct bh_mutex  ctl_lock;              /* ctx, watch, texts of the owner */
-    _Atomic(struct bh_ctx *) ctx;           /* NULL: none watched */
-    struct rt_ctx_watch watch;
-    struct rt_poll_start start;   /* of rt_netfd_go_when_readable */
-    char            *unlink_path; /* socket file of ours, removed at the end */
+    _Atomic(struct rt_netfd_more *) more;   /* NULL until needed */
+    struct rt_poll_start start;             /* of rt_netfd_go_when_readable */
+    _Atomic uint32_t write_timeout_ms;      /* 0: none */
+    bool             write_timed;           /* it has set a deadline; under write_lock */
     void           (*release)(struct rt_netfd *n); /* frees what n is in */
 };
 
@@ -37,13 +46,20 @@ int  rt_netfd_init(struct rt_netfd *n);
 void rt_netfd_close(struct rt_netfd *n);
 void rt_netfd_unref(struct rt_netfd *n);
 
+/* rt_netfd_more -- n's, made if need be; NULL: no memory.  It lives as long as n. */
+struct rt_netfd_more *rt_netfd_more(struct rt_netfd *n);
+/* rt_netfd_has_ctx -- whether a context is watched.  Any state. */
+bool rt_netfd_has_ctx(struct rt_netfd *n);
+
 /* rt_netfd_begin -- a call starts.  Returns: 0 or BH_ECLOSED.  rt_netfd_end -- it is over. */
 int  rt_netfd_begin(struct rt_netfd *n);
 void rt_netfd_end(struct rt_netfd *n);
 
-/* rt_netfd_set_ctx -- fail calls with ctx's error once it ends; NULL for none. */
+/* rt_netfd_set_ctx -- fail calls with ctx's error once it ends; NULL for none.  Panics: on no memory. */
 void rt_netfd_set_ctx(struct rt_netfd *n, struct bh_ctx *ctx);
 void rt_netfd_set_deadline(struct rt_netfd *n, unsigned sides, int64_t at);
+/* rt_netfd_set_write_timeout -- the deadline of each write from when it first has to wait. */
+void rt_netfd_set_write_timeout(struct rt_netfd *n, int64_t ns);
 
 /*
  * One system call on a descriptor, repeated until it says something else than

@@ -208,3 +208,54 @@ TEST_REAL(netwait, it_starts_at_once_when_the_end_came_with_the_data_before)
     EXPECT_EQ(w.got, 0);
     close_pipe(&w);
 }
+
+/* Fill the socket until a write fails.  Returns: how. */
+static ssize_t
+write_until_it_fails(struct bh_conn *c)
+{
+    static const char zeros[1 << 16];
+    ssize_t           n;
+
+    do
+        n = bh_write(c, zeros, sizeof zeros);
+    while (n > 0);
+    return n;
+}
+
+static void
+read_all(void *args)
+{
+    struct bh_conn *c = *(struct bh_conn **)args;
+    char            bytes[4096];
+
+    while (bh_read(c, bytes, sizeof bytes) > 0)
+        continue;
+}
+
+TEST_REAL(netwait, a_write_timeout_ends_a_write_that_waits)
+{
+    struct wait w;
+
+    open_tcp(&w);
+    bh_conn_set_write_timeout(w.ends[0], 5 * BH_MILLISECOND);
+    EXPECT_EQ(write_until_it_fails(w.ends[0]), BH_EDEADLINE);
+    close_pipe(&w);
+}
+
+TEST_REAL(netwait, a_write_timeout_is_over_when_the_write_is)
+{
+    struct wait w;
+
+    open_tcp(&w);
+    bh_conn_set_write_timeout(w.ends[0], 5 * BH_MILLISECOND);
+    EXPECT_EQ(write_until_it_fails(w.ends[0]), BH_EDEADLINE);
+    bh_go(read_all, &w.ends[1]);
+    while (bh_write(w.ends[0], "x", 1) != 1) /* there is room again, sooner or later */
+        bh_yield();
+    bh_sleep(10 * BH_MILLISECOND);
+    EXPECT_EQ(bh_write(w.ends[0], "x", 1), 1);
+    bh_conn_free(w.ends[0]);
+    while (bh_goroutine_count() > 1)
+        bh_yield();
+    bh_conn_free(w.ends[1]);
+}

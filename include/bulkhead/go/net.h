@@ -92,6 +92,11 @@ ssize_t bh_send_to(struct bh_conn *c, const void *data, size_t size, const char 
 void bh_conn_set_deadline(struct bh_conn *c, int64_t at_ns);
 void bh_conn_set_read_deadline(struct bh_conn *c, int64_t at_ns);
 void bh_conn_set_write_deadline(struct bh_conn *c, int64_t at_ns);
+/*
+ * bh_conn_set_write_timeout -- each write may wait this long in all, in whole ms; 0: for ever.
+ * Cheaper than a deadline per write, and instead of one.  Not for datagrams.
+ */
+void bh_conn_set_write_timeout(struct bh_conn *c, int64_t ns);
 /* bh_conn_set_ctx -- calls in progress and later ones fail with ctx's error once it ends; NULL for none. */
 void bh_conn_set_ctx(struct bh_conn *c, struct bh_ctx *ctx);
 
