@@ -33,7 +33,6 @@ cross := aarch64-linux-gnu
 test-aarch64: ; @tools/deps.sh build aarch64
 	@$(MAKE) --no-print-directory CC=$(cross)-gcc ARCH=aarch64 O=build/aarch64 test-units \
 	    TEST_RUN='qemu-aarch64 -L /usr/$(cross)' TEST_EMULATED=1 TEST_TIMEOUT=10
-export TEST_RUN TEST_TIMEOUT TEST_EMULATED
 
 fuzz: fuzz-http
 
