@@ -141,19 +141,24 @@ ht_own(struct bh_http_call *c)
 /* ---- the chain ---------------------------------------------------------------------- */
 
 int
-bh_http_next(struct bh_http_call *c)
+ht_next(struct ht_call *x)
 {
-    struct ht_call *x = ht_own(c);
-    int             at = x->step++, rc;
+    int at = x->step++, rc;
 
     if (at < x->step_count)
-        rc = x->s->steps[at].fn(c, x->s->steps[at].arg);
+        rc = x->s->steps[at].fn(&x->pub, x->s->steps[at].arg);
     else if (at == x->step_count)
-        rc = x->handler(c, x->handler_arg);
+        rc = x->handler(&x->pub, x->handler_arg);
     else
         bh_panic("http: bh_http_next called by the last step of the chain");
     x->step = at;
     return rc;
+}
+
+int
+bh_http_next(struct bh_http_call *c)
+{
+    return ht_next(ht_own(c));
 }
 
 int
@@ -163,7 +168,7 @@ ht_run(struct ht_call *x, int steps, bh_http_fn *handler, void *arg)
     x->step_count = steps;
     x->handler = handler;
     x->handler_arg = arg;
-    return bh_http_next(&x->pub);
+    return ht_next(x);
 }
 
 /* ---- what was asked ------------------------------------------------------------------ */

@@ -74,6 +74,7 @@ ht_fill(struct ht_conn *k, int64_t deadline)
     if (ht_flush(k) < 0)
         return k->error;
     make_room(k);
+    k->idle_until = 0;
     bh_conn_set_read_deadline(k->io, deadline);
     return took(k, bh_read(k->io, k->kit->in + k->in_end, k->kit->in_size - k->in_end));
 }
@@ -97,15 +98,17 @@ static void
 take_kit(struct ht_conn *k)
 {
     struct bh_http_server *s = k->s;
-    struct ht_kit         *kit;
+    struct ht_kit         *kit = atomic_exchange(&s->hot_kit, NULL);
 
-    bh_mutex_lock(&s->lock);
-    kit = s->kits;
-    if (kit != NULL) {
-        s->kits = kit->next;
-        s->kit_count--;
+    if (kit == NULL) {
+        bh_mutex_lock(&s->lock);
+        kit = s->kits;
+        if (kit != NULL) {
+            s->kits = kit->next;
+            s->kit_count--;
+        }
+        bh_mutex_unlock(&s->lock);
     }
-    bh_mutex_unlock(&s->lock);
     if (kit == NULL && (kit = calloc(1, sizeof *kit)) == NULL)
         bh_panic("http: out of memory for a connection");
     k->kit = kit;
@@ -117,11 +120,14 @@ give_kit(struct ht_conn *k)
 {
     struct bh_http_server *s = k->s;
     struct ht_kit         *kit = k->kit;
+    struct ht_kit         *none = NULL;
     bool                   kept = false;
 
     k->kit = NULL;
     k->in_start = k->in_end = 0;
     if (kit->in_size <= HT_IN_SIZE && kit->out_size <= HT_OUT_SIZE) {
+        if (atomic_compare_exchange_strong(&s->hot_kit, &none, kit))
+            return;
         bh_mutex_lock(&s->lock);
         kept = s->kit_count < HT_MAX_KITS;
         if (kept) {
@@ -172,9 +178,14 @@ go_idle(struct ht_conn *k)
 {
     struct bh_http_server *s = k->s;
     int64_t                timeout = k->requests == 0 ? s->o.head_timeout : s->o.idle_timeout;
+    int64_t                until = bh_now_coarse() + timeout;
     int                    rc;
 
-    bh_conn_set_read_deadline(k->io, bh_now() + timeout);
+    /* A deadline that is a little early is good enough, and costs nothing. */
+    if (until < k->idle_until || until - k->idle_until > timeout / 32) {
+        bh_conn_set_read_deadline(k->io, until);
+        k->idle_until = until;
+    }
     /* Idle first, then look whether it drains: ht_conn_wake comes the other way. */
     atomic_store(&k->idle, IDLE);
     if (atomic_load(&s->draining))
@@ -274,7 +285,6 @@ run_route(struct ht_call *x)
 {
     struct bh_http_server *s = x->s;
     struct refusal         not_found = { 404, NULL }, too_large = { 413, NULL };
-    bool                   options = strcmp(x->pub.method, "OPTIONS") == 0;
 
     if (x->head.body == HT_BODY_LENGTH && x->head.length > s->o.max_body)
         return ht_run(x, s->step_count, reply_refusal, &too_large);
@@ -287,7 +297,9 @@ run_route(struct ht_call *x)
         return ht_run(x, s->step_count, x->match.route->fn, x->match.route->arg);
     }
     if (x->match.path_known)
-        return ht_run(x, s->step_count, options ? reply_options : reply_wrong_method, NULL);
+        return ht_run(x, s->step_count,
+                      strcmp(x->pub.method, "OPTIONS") == 0 ? reply_options : reply_wrong_method,
+                      NULL);
     return ht_run(x, s->step_count, reply_refusal, &not_found);
 }
 

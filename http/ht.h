@@ -136,6 +136,7 @@ struct bh_http_server {
     struct bh_mutex  lock;
     struct ht_conn  *conns; /* newest first */
     struct ht_kit   *kits;  /* of idle connections, for the next busy one */
+    _Atomic(struct ht_kit *) hot_kit; /* one of them, to be had without the lock */
     int              kit_count;
     struct ht_call  *free_calls;
     _Atomic int64_t  open, active, turning_away;
@@ -158,7 +159,7 @@ struct ht_kit {
     char            *out;   /* bytes to write */
     size_t           in_size, out_size;
     int64_t          second;      /* what the texts stand for */
-    char             date[32];    /* "Wed, 25 Nov 2026 10:31:07 GMT" */
+    char             date[40];    /* "Date: Wed, 25 Nov 2026 10:31:07 GMT\r\n" */
     char             stamp[24];   /* "2026-11-25T10:31:07" */
 };
 /* ht_kit_set_time -- make the texts those of `second`. */
@@ -170,6 +171,7 @@ struct ht_conn {
     struct ht_conn        *older, *newer; /* s->conns, under s->lock */
     _Atomic uint32_t       idle;          /* waits for a request: conn.c */
     uint32_t               requests;
+    int64_t                idle_until;    /* the read deadline, if that is the idle one; or 0 */
 
     struct ht_kit *kit; /* NULL while idle */
     size_t         in_start, in_end;
@@ -263,6 +265,8 @@ void            ht_call_end(struct ht_call *x);   /* the handler's side is over 
 void            ht_call_unref(struct ht_call *x);
 /* ht_own -- the private part, having checked that this goroutine may reply. */
 struct ht_call *ht_own(struct bh_http_call *c);
+/* ht_next -- bh_http_next by the owner. */
+int             ht_next(struct ht_call *x);
 /* ht_run -- the first `steps` steps of the chain, then handler. */
 int             ht_run(struct ht_call *x, int steps, bh_http_fn *handler, void *arg);
 

@@ -70,7 +70,7 @@ run_inside(struct boundary *b)
     int rc;
 
     BH_DEFER(ht_note_stack, &b->caught);
-    rc = bh_http_next(&b->x->pub);
+    rc = ht_next(b->x);
     b->caught.done = true;
     return rc;
 }

@@ -103,18 +103,23 @@ ht_kit_set_time(struct ht_kit *kit, int64_t second)
         return;
     kit->second = second;
     gmtime_r(&t, &tm);
-    (void)strftime(kit->date, sizeof kit->date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    (void)strftime(kit->date, sizeof kit->date, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
     (void)strftime(kit->stamp, sizeof kit->stamp, "%Y-%m-%dT%H:%M:%S", &tm);
 }
 
-static const char *
-date_text(struct ht_conn *k)
+/* A literal, without calling strlen. */
+#define PUT(at, text) ((char *)memcpy((at), (text), sizeof(text) - 1) + sizeof(text) - 1)
+
+static char *
+put_date(char *at, struct ht_kit *kit)
 {
+    enum { LENGTH = sizeof "Date: Wed, 25 Nov 2026 10:31:07 GMT\r\n" - 1 };
     struct timespec now;
 
     (void)clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    ht_kit_set_time(k->kit, now.tv_sec);
-    return k->kit->date;
+    ht_kit_set_time(kit, now.tv_sec);
+    memcpy(at, kit->date, LENGTH);
+    return at + LENGTH;
 }
 
 char *
@@ -143,9 +148,9 @@ static char *
 put_field(char *at, const char *name, const char *value)
 {
     at = ht_put(at, name);
-    at = ht_put(at, ": ");
+    at = PUT(at, ": ");
     at = ht_put(at, value);
-    return ht_put(at, "\r\n");
+    return PUT(at, "\r\n");
 }
 
 /* Everything in a head that is not a field the handler added. */
@@ -185,28 +190,25 @@ commit(struct ht_call *x, int64_t size)
     if (size < 0 && !x->send_chunked && !x->bodyless)
         x->keep = false;
     reserve(k, head_room(x));
-    at = ht_put(k->kit->out + k->out_length, "HTTP/1.1 ");
+    at = PUT(k->kit->out + k->out_length, "HTTP/1.1 ");
     at = ht_put_number(at, (uint64_t)status);
     *at++ = ' ';
     at = ht_put(at, words);
-    at = ht_put(at, "\r\n");
-    at = put_field(at, "Date", date_text(k));
+    at = PUT(at, "\r\n");
+    at = put_date(at, k->kit);
     if (x->type != NULL)
-        at = put_field(at, "Content-Type", x->type);
-    if (x->send_chunked) {
-        at = put_field(at, "Transfer-Encoding", "chunked");
-    } else if (size >= 0 && status != 204 && status != 304) {
-        at = ht_put(at, "Content-Length: ");
-        at = ht_put_number(at, (uint64_t)size);
-        at = ht_put(at, "\r\n");
-    }
+        at = PUT(ht_put(PUT(at, "Content-Type: "), x->type), "\r\n");
+    if (x->send_chunked)
+        at = PUT(at, "Transfer-Encoding: chunked\r\n");
+    else if (size >= 0 && status != 204 && status != 304)
+        at = PUT(ht_put_number(PUT(at, "Content-Length: "), (uint64_t)size), "\r\n");
     if (!x->keep)
-        at = put_field(at, "Connection", "close");
+        at = PUT(at, "Connection: close\r\n");
     else if (x->pub.version == 10)
-        at = put_field(at, "Connection", "keep-alive");
+        at = PUT(at, "Connection: keep-alive\r\n");
     for (const struct ht_line *l = x->lines; l != NULL; l = l->next)
         at = put_field(at, l->name, l->value);
-    at = ht_put(at, "\r\n");
+    at = PUT(at, "\r\n");
     k->out_length = (size_t)(at - k->kit->out);
     x->length = size;
     x->reply = HT_REPLY_COMMITTED;

@@ -73,6 +73,7 @@ bh_http_server_free(struct bh_http_server *s)
         return; /* handlers that would not end still use it */
     for (int i = 0; i < s->listener_count; i++)
         bh_listener_free(s->listeners[i]);
+    ht_kit_free(s, atomic_load(&s->hot_kit));
     while (s->kits != NULL) {
         struct ht_kit *kit = s->kits;
 

@@ -61,12 +61,10 @@ ht_unescape(char *out, const char *text, size_t length, bool plus)
 
 /* ---- host --------------------------------------------------------------- */
 
-static bool
-is_host_byte(char c)
-{
-    return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') ||
-           (c != '\0' && strchr("-._~!$&'()*+,;=%", c) != NULL);
-}
+static const bool host_bytes[256] = {
+    ['!'] = true, ['$' ... '.'] = true, ['0' ... '9'] = true, [';'] = true, ['='] = true,
+    ['A' ... 'Z'] = true, ['_'] = true, ['a' ... 'z'] = true, ['~'] = true,
+};
 
 static bool
 is_port(const char *text, size_t length)
@@ -97,7 +95,7 @@ is_host(const char *text, size_t length)
             return false;
         i++;
     } else {
-        while (i < length && is_host_byte(text[i]))
+        while (i < length && host_bytes[(unsigned char)text[i]])
             i++;
         if (i == 0)
             return false;

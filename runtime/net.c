@@ -390,14 +390,9 @@ bh_read_full(struct bh_conn *c, void *buffer, size_t size)
     return (ssize_t)size;
 }
 
-ssize_t
-bh_writev(struct bh_conn *c, const struct iovec *iov, int count)
+static int
+write_fail(struct bh_conn *c, int error, size_t written)
 {
-    size_t written = 0;
-    int    error = rt_netfd_writev(&check_conn(c)->n, iov, count, &written);
-
-    if (rt_likely(error == 0))
-        return (ssize_t)written;
     conn_fail(c, "write", error);
     if (written > 0)
         bh_fail(error, "%s (after %zu bytes)", bh_error_note(), written);
@@ -405,11 +400,21 @@ bh_writev(struct bh_conn *c, const struct iovec *iov, int count)
 }
 
 ssize_t
+bh_writev(struct bh_conn *c, const struct iovec *iov, int count)
+{
+    size_t written = 0;
+    int    error = rt_netfd_writev(&check_conn(c)->n, iov, count, &written);
+
+    return rt_likely(error == 0) ? (ssize_t)written : write_fail(c, error, written);
+}
+
+ssize_t
 bh_write(struct bh_conn *c, const void *data, size_t size)
 {
-    struct iovec v = { (void *)(uintptr_t)data, size };
+    size_t written = 0;
+    int    error = rt_netfd_write(&check_conn(c)->n, data, size, &written);
 
-    return bh_writev(c, &v, 1);
+    return rt_likely(error == 0) ? (ssize_t)written : write_fail(c, error, written);
 }
 
 int

@@ -424,9 +424,15 @@ rt_netfd_go_when_readable(struct rt_netfd *n, size_t stack_size, bh_fn *fn, void
 
     if (error != 0)
         return error;
-    n->start = (struct rt_poll_start){
-        fn, arg, stack_size != 0 ? rt_stack_class(stack_size) : rt_sched.stack_class
-    };
+    if (stack_size > UINT32_MAX)
+        stack_size = UINT32_MAX;
+    if (stack_size == 0)
+        n->start.stack_class = rt_sched.stack_class;
+    else if (n->start.stack_size != stack_size)
+        n->start.stack_class = rt_stack_class(stack_size);
+    n->start.stack_size = (uint32_t)stack_size;
+    n->start.fn = fn;
+    n->start.arg = arg;
     rt_enter("waiting for a descriptor");
     atomic_fetch_add(&rt_sched.io_waiters, 1);
     /* If there may be something whose edge is gone, data or the end: ask. */
@@ -519,6 +525,43 @@ write_message(struct rt_netfd *n, const struct iovec *iov, int count, size_t *wr
         return (int)put;
     *written = (size_t)put;
     return 0;
+}
+
+static ssize_t
+call_write(struct rt_netfd *n, void *arg)
+{
+    struct iovec *v = arg;
+    ssize_t       put = n->type != 0 ? send(n->fd, v->iov_base, v->iov_len, MSG_NOSIGNAL)
+                                     : write(n->fd, v->iov_base, v->iov_len);
+
+    return put < 0 ? -errno : put;
+}
+
+/* The short way for what is usual: one buffer that the socket takes at once. */
+int
+rt_netfd_write(struct rt_netfd *n, const void *data, size_t size, size_t *written)
+{
+    struct iovec v = { (void *)(uintptr_t)data, size };
+    ssize_t      put;
+    int          error;
+
+    if (size == 0 || (n->type != 0 && n->type != SOCK_STREAM))
+        return rt_netfd_writev(n, &v, 1, written);
+    error = rt_netfd_begin(n);
+    if (error != 0)
+        return error;
+    bh_mutex_lock(&n->write_lock);
+    put = rt_netfd_do(n, RT_POLL_WRITE, call_write, &v);
+    if (put > 0)
+        *written = (size_t)put;
+    if (put < 0)
+        error = (int)put;
+    else if ((size_t)put < size)
+        error = write_stream(n, (struct rest){ &v, 1, (size_t)put }, written);
+    end_write_timeout(n);
+    bh_mutex_unlock(&n->write_lock);
+    rt_netfd_end(n);
+    return error;
 }
 
 int

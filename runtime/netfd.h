@@ -75,6 +75,7 @@ ssize_t rt_netfd_read(struct rt_netfd *n, void *buffer, size_t size);
 ssize_t rt_netfd_try_read(struct rt_netfd *n, void *buffer, size_t size);
 ssize_t rt_netfd_readv(struct rt_netfd *n, const struct iovec *iov, int count);
 int     rt_netfd_writev(struct rt_netfd *n, const struct iovec *iov, int count, size_t *written);
+int     rt_netfd_write(struct rt_netfd *n, const void *data, size_t size, size_t *written);
 int     rt_netfd_wait_readable(struct rt_netfd *n);
 /*
  * rt_netfd_go_when_readable -- start fn on a new goroutine once n is readable, its deadline passes, or

@@ -20,9 +20,10 @@ typedef uintptr_t rt_poll_waiter;
 
 /* A goroutine to be made, in the memory of whoever waits. */
 struct rt_poll_start {
-    bh_fn  *fn;
-    void   *arg;
-    uint8_t stack_class;
+    bh_fn   *fn;
+    void    *arg;
+    uint32_t stack_size; /* what stack_class stands for, if not 0 */
+    uint8_t  stack_class;
 };
 
 /* Many of them are idle connections: two cache lines each. */

@@ -201,6 +201,17 @@ bh_now(void)
     return rt_now();
 }
 
+int64_t
+bh_now_coarse(void)
+{
+    struct timespec t;
+
+    if (rt_unlikely(rt_sched.simulate))
+        return rt_now();
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 uint32_t
 rt_random(uint32_t n)
 {

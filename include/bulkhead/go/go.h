@@ -147,6 +147,8 @@ const char *bh_label(const char *key); /* NULL if unset; good until changed */
 
 /* bh_now -- monotonic nanoseconds; virtual time under the deterministic scheduler. */
 int64_t bh_now(void);
+/* bh_now_coarse -- the same, some milliseconds behind, for a fraction of the price. */
+int64_t bh_now_coarse(void);
 
 /* bh_goroutine_count -- goroutines that exist now, this one included. */
 size_t bh_goroutine_count(void);
