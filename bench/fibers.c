@@ -34,7 +34,7 @@ enum {
     LOCKS = 50000000,
     TIMERS = 2000000,
     PARKED = 1000000,
-    QUEUED = 20000,
+    QUEUED = 20480, /* whole slabs of descriptors */
     HOGS = 20
 };
 

@@ -11,7 +11,7 @@
 
 enum { RT_CHAN_MAGIC = 0x43686e31 };
 
-struct bh_chan { /* what senders and receivers touch is one cache line */
+struct bh_chan { /* what senders and receivers touch comes first, in 64 bytes */
     _Atomic uint32_t   magic;
     struct rt_lock     lock;
     uint32_t           size;      /* bytes of a value */

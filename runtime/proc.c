@@ -44,7 +44,8 @@
 #endif
 
 enum {
-    SLAB_SIZE = 256 * 1024,  /* bytes of descriptors mapped at a time */
+    SLAB_COUNT = 1024,       /* descriptors mapped at a time */
+    MAX_SLABS = 1 << 16,     /* 64 million goroutines */
     FREE_G_MOST = 512,       /* descriptors a P keeps; half of it moves at a time */
     ID_BLOCK = 64,           /* goroutine ids a P takes at a time */
     MAIN_EXIT_YIELDS = 1000, /* main's patience with panics in flight (Go's number) */
@@ -57,8 +58,11 @@ _Atomic(struct rt_g_slab *) rt_g_slabs;
 static struct {
     struct rt_lock   lock;
     struct bh_g     *head; /* idle descriptors */
+    uint32_t         slab_count;
     _Atomic uint64_t last_id;
 } pool;
+
+static struct rt_g_slab slab_table[MAX_SLABS]; /* pages of it that are not used cost nothing */
 
 /* ---- sanitizers: tell them about every stack switch --------------------- */
 
@@ -95,20 +99,22 @@ leave_to(struct rt_m *m, struct bh_g *from, struct bh_g *to, bool dying)
 
 /* ---- descriptors --------------------------------------------------------- */
 
-/* Cut a new slab into idle descriptors.  Under pool.lock; false: no memory. */
+/* Map a new slab.  Under pool.lock; false: no memory. */
 static bool
 pool_grow(void)
 {
-    struct rt_g_slab *slab =
-        mmap(NULL, SLAB_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct rt_g_slab *slab = &slab_table[pool.slab_count];
+    struct bh_g      *g;
 
-    if (slab == MAP_FAILED)
+    if (pool.slab_count == MAX_SLABS)
         return false;
-#if defined(RT_ASAN)
-    __lsan_register_root_region(slab,
-                                SLAB_SIZE); /* what only a descriptor points at is not lost */
-#endif
-    slab->count = (SLAB_SIZE - sizeof *slab) / sizeof slab->g[0];
+    g = mmap(NULL, SLAB_COUNT * sizeof *g, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+             0);
+    if (g == MAP_FAILED)
+        return false;
+    pool.slab_count++;
+    slab->g = g;
+    slab->count = SLAB_COUNT;
     slab->next = atomic_load_explicit(&rt_g_slabs, memory_order_relaxed);
     atomic_store_explicit(&rt_g_slabs, slab, memory_order_release);
     return true;

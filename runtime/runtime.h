@@ -199,12 +199,15 @@ struct bh_g {
 #endif
 };
 
-/* Descriptors live in slabs, newest slab first; `used` ones have been handed out at least once. */
+/*
+ * Descriptors live in slabs, newest slab first; `used` ones have been handed out at least once.
+ * A slab's own record is kept apart, so that 1,024 descriptors fill its 48 pages.
+ */
 struct rt_g_slab {
     struct rt_g_slab *next;
+    struct bh_g      *g;
     _Atomic uint32_t  used;
     uint32_t          count;
-    _Alignas(RT_CACHE_LINE) struct bh_g g[];
 };
 extern _Atomic(struct rt_g_slab *) rt_g_slabs;
 
