@@ -7,7 +7,8 @@
 #
 # The server runs on CPU 0, wrk on CPU 1.  The figure is CPU time per request: user and
 # system time of the server's processes from /proc, divided by the replies wrk
-# counted.  Servers take turns; medians are compared.  Ends with rows, tab-separated:
+# counted.  Servers take turns, since a machine has slow and fast seconds: the ratio is
+# the median of the ratios of single rounds.  Ends with rows, tab-separated:
 #
 #     metric  ours  peer  peer's name  ratio  target  ok|short
 
@@ -97,7 +98,7 @@ for count in $connections; do
     for run in $(seq "$runs"); do
         echo "bench: run $run of $runs, $count connections" >&2
         for name in $only; do
-            printf '%s\thello_%s_us\t%s\n' "$name" "$count" "$(load "$name" "$count" "$seconds")"
+            printf '%s\thello_%s_us\t%s\t%s\n' "$name" "$count" "$(load "$name" "$count" "$seconds")" "$run"
         done
     done
 done >"$work/results"
@@ -114,26 +115,37 @@ if [ "$idle" -gt 0 ]; then
     done >>"$work/results"
 fi
 
-sort -t'	' -k1,1 -k2,2 -k3,3g "$work/results" | awk -F'\t' -v connections="$connections" '
-function finish() {
-    if (count)
-        median[key] = count % 2 ? v[(count + 1) / 2] : (v[count / 2] + v[count / 2 + 1]) / 2
-    count = 0
+awk -F'\t' -v connections="$connections" '
+function median(list, n,    i, j, x) {
+    for (i = 2; i <= n; i++) {
+        x = list[i]
+        for (j = i - 1; j >= 1 && list[j] > x; j--) list[j + 1] = list[j]
+        list[j + 1] = x
+    }
+    return n % 2 ? list[(n + 1) / 2] : (list[n / 2] + list[n / 2 + 1]) / 2
+}
+function middle(who, metric,    list, n, i) {
+    for (i in runs) if ((who, metric, i) in value) list[++n] = value[who, metric, i]
+    return n ? median(list, n) : ""
+}
+function ratio_of(us, peer, metric,    list, n, i) {
+    for (i in runs)
+        if ((us, metric, i) in value && value[peer, metric, i] > 0)
+            list[++n] = value[us, metric, i] / value[peer, metric, i]
+    return n ? median(list, n) : ""
 }
 function row(label, us, metric, peer, limit, absolute,    mine, theirs, ratio, good) {
-    if (!((us, metric) in median) || !((peer, metric) in median || absolute)) return
-    mine = median[us, metric]
-    theirs = (peer, metric) in median ? median[peer, metric] : ""
-    ratio = theirs > 0 ? mine / theirs : ""
+    mine = middle(us, metric)
+    theirs = middle(peer, metric)
+    if (mine == "" || (theirs == "" && !absolute)) return
+    ratio = ratio_of(us, peer, metric)
     good = limit == "" || (absolute ? mine : ratio) <= limit
     printf "%s\t%.4g\t%s\t%s\t%s\t%s\t%s\n", label, mine, theirs == "" ? "-" : sprintf("%.4g", theirs),
         theirs == "" ? "-" : peer, ratio == "" ? "-" : sprintf("%.2f", ratio),
         limit == "" ? "-" : (absolute ? "<=" limit : limit "x"), good ? "ok" : "short"
 }
-($1 SUBSEP $2) != key { finish(); key = $1 SUBSEP $2 }
-{ v[++count] = $3 }
+$3 != "" { value[$1, $2, $4] = $3 + 0; runs[$4] }
 END {
-    finish()
     print "metric\tours\tpeer\tname\tratio\ttarget\tverdict"
     n = split(connections, c, " ")
     for (i = 1; i <= n; i++) {
@@ -151,4 +163,4 @@ END {
     row("idle_kept_bytes", "ours", "idle_kept_bytes", "nginx", "")
     row("idle_kept_bytes", "ours", "idle_kept_bytes", "h2o", "")
     row("idle_kept_bytes", "ours", "idle_kept_bytes", "go", "")
-}'
+}' "$work/results"
