@@ -11,7 +11,12 @@
 /* Together with the numbers a line is under LINE_SIZE. */
 enum { LINE_SIZE = 1024, PATH_SHOWN = 512, QUERY_SHOWN = 256, NOTE_SHOWN = 128, NAME_SHOWN = 32 };
 
-/* Printable, without quotes and backslashes: a log line must not be forged.  Adds < size bytes. */
+/* Printable, without quotes and backslashes: a log line must not be forged. */
+static const bool plain[256] = {
+    [' ' ... '!'] = true, ['#' ... '['] = true, [']' ... '~'] = true,
+};
+
+/* Adds at most size bytes. */
 static char *
 put_escaped(char *at, size_t size, const char *text)
 {
@@ -21,13 +26,14 @@ put_escaped(char *at, size_t size, const char *text)
     for (; *text != '\0' && at < end; text++) {
         unsigned char byte = (unsigned char)*text;
 
-        if (byte == '"' || byte == '\\' || byte < ' ' || byte > '~') {
-            at = ht_put(at, "\\x");
-            *at++ = hex[byte >> 4];
-            *at++ = hex[byte & 15];
-        } else {
+        if (plain[byte]) {
             *at++ = *text;
+            continue;
         }
+        *at++ = '\\';
+        *at++ = 'x';
+        *at++ = hex[byte >> 4];
+        *at++ = hex[byte & 15];
     }
     return at;
 }

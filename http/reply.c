@@ -111,6 +111,16 @@ ht_kit_set_time(struct ht_kit *kit, int64_t second)
 #define PUT(at, text) ((char *)memcpy((at), (text), sizeof(text) - 1) + sizeof(text) - 1)
 
 static char *
+put_status(char *at, int status)
+{
+    if (status == 200)
+        return PUT(at, "HTTP/1.1 200 OK\r\n");
+    at = ht_put_number(PUT(at, "HTTP/1.1 "), (uint64_t)status);
+    *at++ = ' ';
+    return PUT(ht_put(at, bh_http_status_text(status)), "\r\n");
+}
+
+static char *
 put_date(char *at, struct ht_kit *kit)
 {
     enum { LENGTH = sizeof "Date: Wed, 25 Nov 2026 10:31:07 GMT\r\n" - 1 };
@@ -182,7 +192,6 @@ commit(struct ht_call *x, int64_t size)
 {
     struct ht_conn *k = x->k;
     int             status = x->pub.status;
-    const char     *words = bh_http_status_text(status);
     char           *at;
 
     decide_keep(x);
@@ -190,11 +199,7 @@ commit(struct ht_call *x, int64_t size)
     if (size < 0 && !x->send_chunked && !x->bodyless)
         x->keep = false;
     reserve(k, head_room(x));
-    at = PUT(k->kit->out + k->out_length, "HTTP/1.1 ");
-    at = ht_put_number(at, (uint64_t)status);
-    *at++ = ' ';
-    at = ht_put(at, words);
-    at = PUT(at, "\r\n");
+    at = put_status(k->kit->out + k->out_length, status);
     at = put_date(at, k->kit);
     if (x->type != NULL)
         at = PUT(ht_put(PUT(at, "Content-Type: "), x->type), "\r\n");
