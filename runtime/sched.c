@@ -800,6 +800,28 @@ deadlocked(void)
            !rt_timers_armed();
 }
 
+static int
+count_threads(void)
+{
+    DIR           *tasks = opendir("/proc/self/task");
+    struct dirent *entry;
+    int            count = 0;
+
+    while (tasks != NULL && (entry = readdir(tasks)) != NULL)
+        count += entry->d_name[0] != '.';
+    if (tasks != NULL)
+        closedir(tasks);
+    return count;
+}
+
+static int threads_at_start; /* the first one, and those of an emulator */
+
+__attribute__((constructor)) static void
+count_threads_at_start(void)
+{
+    threads_at_start = count_threads();
+}
+
 /*
  * Does the process have threads that are neither ours nor bh_main's caller?  One of
  * them may be about to start a goroutine.  Sanitizers have threads of their own.
@@ -810,20 +832,13 @@ has_foreign_threads(void)
 #if defined(RT_ASAN) || defined(RT_TSAN)
     return false;
 #else
-    DIR           *tasks = opendir("/proc/self/task");
-    struct dirent *entry;
-    int            count = 0, ours = 2; /* bh_main's caller and the monitor */
+    int ours = threads_at_start + 1; /* the monitor */
 
-    if (tasks == NULL)
-        return false;
-    while ((entry = readdir(tasks)) != NULL)
-        count += entry->d_name[0] != '.';
-    closedir(tasks);
     rt_lock(&rt_sched.lock);
     for (struct rt_m *m = rt_sched.all_m; m != NULL; m = m->all_next)
         ours++;
     rt_unlock(&rt_sched.lock);
-    return count > ours;
+    return count_threads() > ours;
 #endif
 }
 

@@ -30,6 +30,8 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include "runtime.h"
+
 /* ---- reading tables ------------------------------------------------------- */
 
 struct reader {
@@ -496,6 +498,13 @@ rt_unwind_step(const struct rt_module *module, struct rt_walk *w, bool *end)
         return false;
     rt_regs_set(&caller, RT_REG_PC, caller.r[d.return_register]);
     rt_regs_set(&caller, RT_REG_SP, cfa);
+#if defined(__aarch64__)
+    /* There the tables can give the pc or x30, not both; a function may need x30 yet. */
+    if (d.start == (uintptr_t)rt_sigpanic) {
+        caller.known &= ~(UINT64_C(1) << RT_REG_LR);
+        restore(w, &(struct rule){ AT_CFA, -16 }, RT_REG_LR, cfa, &caller);
+    }
+#endif
     w->regs = caller;
     w->exact = d.signal_frame;
     return true;
