@@ -275,13 +275,13 @@ TEST(panic, an_older_deferred_call_that_panics_after_recovery_starts_afresh)
 }
 
 struct exits {
-    bool deferred, after;
+    _Atomic bool deferred, after;
 };
 
 static void
 set_true(void *flag)
 {
-    *(bool *)flag = true;
+    *(_Atomic bool *)flag = true;
 }
 
 static void

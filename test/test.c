@@ -48,6 +48,14 @@ enum {
     STATUS_RETURNED = 97, /* TEST_DIES came back */
 };
 
+/* Read by TSan's runtime: its second of waiting at each exit would be an hour in all. */
+const char *__tsan_default_options(void);
+const char *
+__tsan_default_options(void)
+{
+    return "atexit_sleep_ms=20";
+}
+
 static struct test  *tests, **tests_tail = &tests;
 static const char   *program;
 static bool          verbose;
