@@ -50,6 +50,7 @@ enum {
     HT_MAX_LISTENERS = 8,
     HT_MAX_KITS = 128,         /* kept of idle connections: 20 KB each */
     HT_MAX_TURNING_AWAY = 64,  /* goroutines telling clients 503 */
+    HT_TRIM_PEAK = 1024,       /* connections from which on memory is given back */
 };
 #define HT_LINGER_TIME (2 * BH_SECOND)
 
@@ -83,7 +84,9 @@ struct ht_node;
 struct ht_router {
     struct ht_route **routes;
     int               count, cap;
-    struct ht_node   *root; /* built by ht_router_freeze */
+    struct ht_node   *root; /* built by ht_router_freeze, as is the next */
+    const struct ht_route **exact; /* routes without parameters, hashed by path */
+    uint32_t          exact_mask;
 };
 
 struct ht_match {
@@ -140,6 +143,7 @@ struct bh_http_server {
     int              kit_count;
     struct ht_call  *free_calls;
     _Atomic int64_t  open, active, turning_away;
+    _Atomic int64_t  peak; /* of open, since memory was last given back */
     _Atomic uint64_t next_id;
     _Atomic uint64_t requests, refused, panics, aborted, connections, turned_away;
     struct ht_reports reports;

@@ -14,6 +14,9 @@
  * level fails, so POST /stock/new finds {sku}.  A node is visited at most once per
  * match, since its depth is fixed: the time is bounded by the size of the tree.
  *
+ * A path that is a pattern of literals, byte by byte, needs no walk: a hash table has
+ * the route.  The tree would find the same one, since literals come first.
+ *
  * Segments are unescaped after cutting, so that an escaped '/' never changes the
  * shape of a path.  Of two patterns that match a common path, one must be more
  * specific than the other in the sense of Go 1.22: else the server refuses
@@ -197,11 +200,71 @@ child_of(struct ht_node *n, const struct ht_segment *s)
     return n->literals[at];
 }
 
+/* ---- paths without parameters ------------------------------------------------------ */
+
+static const char *
+path_of(const struct ht_route *route)
+{
+    return route->pattern + strlen(route->method) + 1;
+}
+
+static bool
+is_exact(const struct ht_route *route)
+{
+    return route->param_count == 0 && strpbrk(path_of(route), "{%") == NULL;
+}
+
+/* FNV-1a. */
+static uint32_t
+hash(const char *text)
+{
+    uint32_t h = 2166136261U;
+
+    for (; *text != '\0'; text++)
+        h = (h ^ (unsigned char)*text) * 16777619U;
+    return h;
+}
+
+static void
+build_exact(struct ht_router *r)
+{
+    uint32_t size = 4;
+
+    while (size < 2 * (uint32_t)r->count)
+        size *= 2;
+    r->exact = calloc(size, sizeof *r->exact);
+    if (r->exact == NULL)
+        bh_panic("http: out of memory for routes");
+    r->exact_mask = size - 1;
+    for (int i = 0; i < r->count; i++) {
+        uint32_t at;
+
+        if (!is_exact(r->routes[i]))
+            continue;
+        at = hash(path_of(r->routes[i])) & r->exact_mask;
+        while (r->exact[at] != NULL)
+            at = (at + 1) & r->exact_mask;
+        r->exact[at] = r->routes[i];
+    }
+}
+
+static const struct ht_route *
+find_exact(const struct ht_router *r, const char *method, const char *path)
+{
+    uint32_t at = hash(path) & r->exact_mask;
+
+    for (; r->exact[at] != NULL; at = (at + 1) & r->exact_mask)
+        if (strcmp(path_of(r->exact[at]), path) == 0 && strcmp(r->exact[at]->method, method) == 0)
+            return r->exact[at];
+    return NULL;
+}
+
 void
 ht_router_freeze(struct ht_router *r)
 {
     if (r->root != NULL)
         return;
+    build_exact(r);
     r->root = node_new("");
     for (int i = 0; i < r->count; i++) {
         const struct ht_route *route = r->routes[i];
@@ -238,6 +301,7 @@ ht_router_free(struct ht_router *r)
         free(r->routes[i]);
     }
     free(r->routes);
+    free(r->exact);
 }
 
 /* ---- matching ---------------------------------------------------------------------- */
@@ -342,12 +406,14 @@ ht_router_match(const struct ht_router *r, const char *method, const char *path,
 {
     struct walk w;
 
+    m->route = find_exact(r, method, path);
+    m->path_known = m->route != NULL;
+    if (m->path_known)
+        return;
     w.count = 0;
     w.method = method;
     w.m = m;
     w.each = NULL;
-    m->route = NULL;
-    m->path_known = false;
     if (cut_path(&w, path, arena))
         (void)walk_tree(&w, r->root, 0, 0);
 }

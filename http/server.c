@@ -15,6 +15,7 @@
 #include "ht.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,11 +162,32 @@ bh_http_stats(struct bh_http_server *s, struct bh_http_stats *stats)
 
 /* ---- accepting --------------------------------------------------------------------------- */
 
+static void
+note_peak(struct bh_http_server *s, int64_t open)
+{
+    int64_t peak = atomic_load_explicit(&s->peak, memory_order_relaxed);
+
+    while (open > peak && !atomic_compare_exchange_weak(&s->peak, &peak, open))
+        continue;
+}
+
+/* A crowd has left: its memory lies in malloc's free lists, of no use to anybody. */
+static void
+give_memory_back(struct bh_http_server *s)
+{
+    int64_t open = atomic_load(&s->open), peak = atomic_load(&s->peak);
+
+    if (peak >= HT_TRIM_PEAK && open <= peak / 16 &&
+        atomic_compare_exchange_strong(&s->peak, &peak, open))
+        (void)malloc_trim(0);
+}
+
 void
 ht_server_conn_ended(struct bh_http_server *s)
 {
     struct bh_chan *gone = bh_chan_ref(s->gone);
 
+    give_memory_back(s);
     /* The server may be freed as soon as `open` says that nobody is left. */
     atomic_fetch_sub(&s->open, 1);
     (void)bh_try_send(gone, &(char){ 0 });
@@ -225,6 +247,7 @@ start_conn(struct bh_http_server *s, struct bh_conn *io)
             atomic_fetch_sub(&s->turning_away, 1);
         return;
     }
+    note_peak(s, atomic_load_explicit(&s->open, memory_order_relaxed));
     atomic_fetch_add(&s->connections, 1);
     bh_mutex_lock(&s->lock);
     k->older = s->conns;
