@@ -112,6 +112,10 @@ pool_grow(void)
              0);
     if (g == MAP_FAILED)
         return false;
+#if defined(RT_ASAN)
+    /* What only a descriptor points at is not lost. */
+    __lsan_register_root_region(g, SLAB_COUNT * sizeof *g);
+#endif
     pool.slab_count++;
     slab->g = g;
     slab->count = SLAB_COUNT;

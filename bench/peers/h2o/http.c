@@ -29,7 +29,8 @@ hello(h2o_handler_t *self, h2o_req_t *req)
     req->res.status = 200;
     req->res.reason = "OK";
     req->res.content_length = body.len;
-    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, "text/plain", 10);
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, "text/plain",
+                   10);
     h2o_start_response(req, &generator);
     h2o_send(req, &body, 1, 1);
     return 0;
@@ -76,8 +77,9 @@ main(int argc, char **argv)
     h2o_context_init(&context, h2o_evloop_create(), &config);
     accepting.ctx = &context;
     accepting.hosts = config.hosts;
-    listener = h2o_evloop_socket_create(context.loop, listen_on(argc > 1 ? (int)strtol(argv[1], NULL, 10) : 8080),
-                                        H2O_SOCKET_FLAG_DONT_READ);
+    listener = h2o_evloop_socket_create(
+        context.loop, listen_on(argc > 1 ? (int)strtol(argv[1], NULL, 10) : 8080),
+        H2O_SOCKET_FLAG_DONT_READ);
     h2o_socket_read_start(listener, on_accept);
     while (h2o_evloop_run(context.loop, INT32_MAX) == 0)
         continue;
