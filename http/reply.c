@@ -241,30 +241,40 @@ send_body(struct ht_call *x, const void *data, size_t size)
 static int
 check_field(const struct ht_call *x, const char *name, const char *value)
 {
-    static const char *const framing[] = { "Content-Length", "Transfer-Encoding", "Connection",
-                                           "Date" };
+    static const struct {
+        const char *name;
+        size_t      length;
+    } framing[] = { { "Content-Length", 14 }, { "Transfer-Encoding", 17 },
+                    { "Connection", 10 }, { "Date", 4 } };
+    size_t length = strlen(name);
 
-    if (!ht_is_token(name, strlen(name)) || !ht_is_value(value, strlen(value)))
+    if (!ht_is_token(name, length) || !ht_is_value(value, strlen(value)))
         bh_panic("http: bad header field \"%s\"", name);
     for (size_t i = 0; i < sizeof framing / sizeof framing[0]; i++)
-        if ((name[0] | 0x20) == (framing[i][0] | 0x20) && strcasecmp(name, framing[i]) == 0)
-            bh_panic("http: header field %s is the server's to set", framing[i]);
+        if (length == framing[i].length && strcasecmp(name, framing[i].name) == 0)
+            bh_panic("http: header field %s is the server's to set", framing[i].name);
     return x->reply == HT_REPLY_COMMITTED ? -EALREADY : 0;
+}
+
+static void
+add_line(struct ht_call *x, const char *name, const char *value)
+{
+    struct ht_line *l = bh_arena_alloc(x->arena, sizeof *l);
+
+    l->name = bh_arena_string(x->arena, name, strlen(name));
+    l->value = bh_arena_string(x->arena, value, strlen(value));
+    *x->lines_end = l;
+    x->lines_end = &l->next;
 }
 
 int
 bh_http_add_header(struct bh_http_call *c, const char *name, const char *value)
 {
     struct ht_call *x = ht_own(c);
-    struct ht_line *l;
 
     if (check_field(x, name, value) < 0)
         return -EALREADY;
-    l = bh_arena_alloc(x->arena, sizeof *l);
-    l->name = bh_arena_string(x->arena, name, strlen(name));
-    l->value = bh_arena_string(x->arena, value, strlen(value));
-    *x->lines_end = l;
-    x->lines_end = &l->next;
+    add_line(x, name, value);
     return 0;
 }
 
@@ -283,8 +293,9 @@ bh_http_set_header(struct bh_http_call *c, const char *name, const char *value)
     while (l != NULL && strcasecmp(l->name, name) != 0)
         l = l->next;
     if (l == NULL)
-        return bh_http_add_header(c, name, value);
-    l->value = bh_arena_string(x->arena, value, strlen(value));
+        add_line(x, name, value);
+    else
+        l->value = bh_arena_string(x->arena, value, strlen(value));
     return 0;
 }
 
