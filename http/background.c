@@ -24,11 +24,13 @@ struct background {
 static void
 background_end(void *arg)
 {
-    struct background *b = arg;
-    struct ht_call    *x = b->x;
+    struct background     *b = arg;
+    struct ht_call        *x = b->x;
+    struct bh_http_server *s = x->s;
 
     bh_arena_free(b->view.arena); /* b lives in it */
     ht_call_unref(x);
+    ht_server_background_ended(s);
 }
 
 static void
@@ -86,5 +88,6 @@ bh_http_go_start_(struct bh_http_call *c, const char *name, bh_http_go_fn *fn, c
     b->fn = fn;
     b->args = size > 0 ? bh_arena_copy(arena, args, size) : NULL;
     atomic_fetch_add_explicit(&x->refs, 1, memory_order_relaxed);
+    atomic_fetch_add(&x->s->background, 1);
     start(b, name);
 }

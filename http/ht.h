@@ -143,6 +143,7 @@ struct bh_http_server {
     int              kit_count;
     struct ht_call  *free_calls;
     _Atomic int64_t  open, active, turning_away;
+    _Atomic int64_t  background; /* goroutines of bh_http_go: they use the server too */
     _Atomic int64_t  peak; /* of open, since memory was last given back */
     _Atomic uint64_t next_id;
     _Atomic uint64_t requests, refused, panics, aborted, connections, turned_away;
@@ -151,6 +152,8 @@ struct bh_http_server {
 
 /* ht_server_conn_ended -- the connection is gone from the list and freed. */
 void ht_server_conn_ended(struct bh_http_server *s);
+/* ht_server_background_ended -- a background goroutine is done with the server. */
+void ht_server_background_ended(struct bh_http_server *s);
 
 /* ---- conn.c ----------------------------------------------------------------- */
 

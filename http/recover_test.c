@@ -630,6 +630,44 @@ TEST_REAL(background, work_outlives_the_reply_with_the_requests_memory)
     stop_jobs(&f);
 }
 
+static void
+job_waits(struct bh_http_call *c, void *args)
+{
+    (void)args;
+    bh_send(work.started, &(char){ 0 });
+    bh_recv(bh_ctx_done(bh_http_ctx(c)), NULL); /* until the server gives up draining */
+    bh_send(work.done, &(char[128]){ "told to end" });
+}
+
+static int
+starts_waiting(struct bh_http_call *c, void *arg)
+{
+    (void)arg;
+    bh_http_go(c, job_waits, NULL);
+    return bh_http_reply(c, 202, "started\n");
+}
+
+TEST_REAL(background, work_is_drained_and_told_when_time_is_up)
+{
+    static char    text[128];
+    struct fixture f = { .s = bh_http_server_new(&(struct bh_http_options){
+                             .drain_timeout = 30 * BH_MILLISECOND }) };
+
+    work = (struct work){ BH_CHAN(char, 1), BH_CHAN(char, 0), BH_CHAN(char[128], 1) };
+    bh_http_use(f.s, bh_http_recover, NULL);
+    bh_http_handle(f.s, "GET /wait", starts_waiting, NULL);
+    fixture_start(&f);
+    talk(&f, GET("/wait"), answer, SIZE);
+    EXPECT_STR(body_of(answer), "started\n");
+    bh_recv(work.started, NULL);
+    EXPECT_EQ(fixture_stop(&f), 0);
+    EXPECT(bh_try_recv(work.done, &text, NULL));
+    EXPECT_STR(text, "told to end");
+    bh_chan_unref(work.started);
+    bh_chan_unref(work.go_on);
+    bh_chan_unref(work.done);
+}
+
 TEST_REAL(background, replying_after_the_end_is_a_named_panic)
 {
     struct fixture f;

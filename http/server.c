@@ -64,13 +64,15 @@ bh_http_server_new(const struct bh_http_options *options)
     return s;
 }
 
+static bool in_use(struct bh_http_server *s);
+
 void
 bh_http_server_free(struct bh_http_server *s)
 {
     if (s == NULL)
         return;
     BH_REQUIRE(!atomic_load(&s->serving));
-    if (atomic_load(&s->open) > 0)
+    if (in_use(s))
         return; /* handlers that would not end still use it */
     for (int i = 0; i < s->listener_count; i++)
         bh_listener_free(s->listeners[i]);
@@ -182,16 +184,35 @@ give_memory_back(struct bh_http_server *s)
         (void)malloc_trim(0);
 }
 
-void
-ht_server_conn_ended(struct bh_http_server *s)
+/* One user of the server less.  It may be freed as soon as the counts say that nobody is left. */
+static void
+leave(struct bh_http_server *s, _Atomic int64_t *count)
 {
     struct bh_chan *gone = bh_chan_ref(s->gone);
 
-    give_memory_back(s);
-    /* The server may be freed as soon as `open` says that nobody is left. */
-    atomic_fetch_sub(&s->open, 1);
+    atomic_fetch_sub(count, 1);
     (void)bh_try_send(gone, &(char){ 0 });
     bh_chan_unref(gone);
+}
+
+void
+ht_server_conn_ended(struct bh_http_server *s)
+{
+    give_memory_back(s);
+    leave(s, &s->open);
+}
+
+void
+ht_server_background_ended(struct bh_http_server *s)
+{
+    leave(s, &s->background);
+}
+
+static bool
+in_use(struct bh_http_server *s)
+{
+    /* In this order: a connection's request starts background work, not the other way. */
+    return atomic_load(&s->open) > 0 || atomic_load(&s->background) > 0;
 }
 
 /* Tell a client that there is no room, without letting it hold anything for long. */
@@ -286,18 +307,18 @@ accept_loop(void *args)
 
 /* ---- draining ------------------------------------------------------------------------------ */
 
-/* Returns: whether every connection ended in time. */
+/* Returns: whether every connection, and all background work, ended in time. */
 static bool
 wait_gone(struct bh_http_server *s, int64_t timeout_ns)
 {
     struct bh_timer *timer = bh_timer_new(timeout_ns);
 
     BH_DEFER(bh_timer_free, timer);
-    while (atomic_load(&s->open) > 0) {
+    while (in_use(s)) {
         enum { GONE, LATE };
         if (bh_select([GONE] = BH_RECV(s->gone, NULL), [LATE] = BH_RECV(bh_timer_chan(timer),
                                                                         NULL)) == LATE)
-            return atomic_load(&s->open) == 0;
+            return !in_use(s);
     }
     return true;
 }
@@ -327,8 +348,8 @@ drain(struct bh_http_server *s)
     each_conn(s, close_conn);
     if (wait_gone(s, FORCE_TIME_S * BH_SECOND))
         return 0;
-    return bh_fail(-ETIMEDOUT, "http: %lld connections still busy",
-                   (long long)atomic_load(&s->open));
+    return bh_fail(-ETIMEDOUT, "http: %lld connections and %lld background goroutines still busy",
+                   (long long)atomic_load(&s->open), (long long)atomic_load(&s->background));
 }
 
 /* ---- serving --------------------------------------------------------------------------------- */

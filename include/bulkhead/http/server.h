@@ -113,8 +113,8 @@ const char *bh_http_address(struct bh_http_server *s);
  * bh_http_serve -- serve until ctx ends or bh_http_stop, then drain.
  *
  * Draining: no more connections are accepted, idle ones close at once, busy ones after
- * their request; what is left at drain_timeout has its context cancelled and its
- * connection closed.
+ * their request; background work of requests is waited for too.  What is left at
+ * drain_timeout has its context cancelled and its connection closed.
  * Returns: 0; -EINVAL if bh_http_check finds a fault, noted; -ETIMEDOUT if handlers
  *          still ran one second after all that.
  * Blocks:  until drained.
