@@ -3,7 +3,7 @@
  * and the faults that are panics after all.
  *
  * Stack overflow (G13), a truncated mapping (G31) and a lack of memory (G29)
- * kill a Go program; here they are panics (docs/adr/0002-what-traps-panics.md).
+ * kill a Go program; here they are panics (docs/adr/0007-what-traps-panics.md).
  */
 
 #include "cases.h"

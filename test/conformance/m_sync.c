@@ -2,7 +2,7 @@
  * m_sync.c -- M: goroutines that belong together.
  *
  * Go's errgroup is bh_group.  A member's panic ends a Go program; in a group of
- * ours it fails the group (docs/adr/0003-a-group-keeps-its-members-panics.md).
+ * ours it fails the group (docs/adr/0008-a-group-keeps-its-members-panics.md).
  */
 
 #include "cases.h"
