@@ -591,3 +591,20 @@ TEST_REAL(timer, cancelling_does_not_wait)
     rt_timer_del(&t);
     rt_exit();
 }
+
+/* ---- the coarse clock ---------------------------------------------------- */
+
+TEST(clock, the_coarse_one_is_not_ahead_and_little_behind)
+{
+    int64_t before = bh_now();
+    int64_t coarse = bh_now_coarse();
+
+    EXPECT(coarse <= bh_now());
+    EXPECT(before - coarse < 100 * BH_MILLISECOND);
+}
+
+TEST_SIM(clock, the_coarse_one_is_virtual_too)
+{
+    bh_sleep(HOUR);
+    EXPECT_EQ(bh_now_coarse(), bh_now());
+}
