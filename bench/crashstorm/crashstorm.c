@@ -4,7 +4,7 @@
  *     crashstorm SERVER SECONDS [CONNECTIONS]
  *
  * Starts the server, keeps every connection busy with one request after another, and
- * takes turns, a second or two at a time: all requests healthy; then every fifth
+ * takes turns, up to a second at a time: all requests healthy; then every fifth
  * writes through a null pointer.  Each reply is read whole and compared byte for
  * byte with what it must be; a healthy one that is anything else has failed.
  *
@@ -357,7 +357,7 @@ print_results(long memory, int descriptors)
 static void
 run(void *args)
 {
-    double turn_seconds = storm.seconds / 12 < 2.5 ? storm.seconds / 12 : 2.5;
+    double turn_seconds = storm.seconds / 30 < 1 ? storm.seconds / 30 : 1;
     bool  *good = args;
     long   memory;
     int    descriptors;
