@@ -32,7 +32,7 @@ test-valgrind: $(tests)
 cross := aarch64-linux-gnu
 test-aarch64: ; @tools/deps.sh build aarch64
 	@$(MAKE) --no-print-directory CC=$(cross)-gcc ARCH=aarch64 O=build/aarch64 test-units \
-	    TEST_RUN='qemu-aarch64 -L /usr/$(cross)' TEST_EMULATED=1 TEST_TIMEOUT=10
+	    TEST_RUN='qemu-aarch64 -L /usr/$(cross)' TEST_EMULATED=1 TEST_TIMEOUT=10 BH_TEST_SEEDS=1
 
 fuzz: fuzz-http
 
