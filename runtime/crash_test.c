@@ -800,7 +800,8 @@ panic_beside_another(void *args)
     (void)args;
     never = BH_CHAN(int, 0);
     bh_go(wait_for_ever, NULL);
-    bh_yield();
+    for (int i = 0; i < 200; i++) /* another thread may run it */
+        bh_yield();
     bh_panic("x");
 }
 

@@ -325,6 +325,33 @@ TEST_PLAIN(unwind, walk_stays_inside_its_bounds)
     rt_symbol_close();
 }
 
+/* Entries of the PLT among them, whose CFA is given by an expression. */
+TEST_PLAIN(unwind, every_address_that_has_a_table_can_be_stepped_from)
+{
+    enum { STRIDE = 3 };
+    static uintptr_t stack[8192];
+    int              stepped = 0;
+
+    rt_symbol_open();
+    const struct rt_module *m = rt_module_of((uintptr_t)here);
+    for (uintptr_t pc = m->text_lo; pc < m->text_hi; pc += STRIDE) {
+        struct rt_walk w = { .lo = (uintptr_t)stack, .hi = (uintptr_t)(stack + 8192), .exact = true };
+        bool           end = false;
+        uintptr_t      start, limit;
+
+        if (!rt_unwind_function(m, pc, &start, &limit))
+            continue;
+        for (int i = 0; i < RT_REG_COUNT; i++)
+            rt_regs_set(&w.regs, i, (uintptr_t)(stack + 4096));
+        rt_regs_set(&w.regs, RT_REG_PC, pc);
+        if (!rt_unwind_step(m, &w, &end) && !end)
+            test_failed(__FILE__, __LINE__, "no step from %#lx", (unsigned long)(pc - m->bias));
+        stepped++;
+    }
+    EXPECT(stepped > 1000);
+    rt_symbol_close();
+}
+
 TEST_PLAIN(unwind, function_is_found_without_the_search_table_too)
 {
     const uintptr_t functions[] = { (uintptr_t)here, (uintptr_t)walk, (uintptr_t)rt_symbol_find };

@@ -14,8 +14,8 @@
  * address (CFA, the caller's stack pointer), and where the caller's registers were
  * saved.  We run them up to the row for pc.
  *
- * Where there is no table, or it asks for what we do not have (an expression, a
- * lost register), the frame pointer is followed instead, if it is plausible.
+ * Where there is no table, or it asks for a register that is lost, the frame
+ * pointer is followed instead, if it is plausible.
  *
  * What keeps a walk over damaged memory harmless: the stack is read only inside
  * [lo, hi); the stack pointer must grow at each step; every pc must lie in the
@@ -267,19 +267,28 @@ struct rule {
 };
 
 struct table_row {
-    uint64_t    cfa_register;
-    int64_t     cfa_offset;
-    bool        cfa_lost; /* given by an expression */
-    struct rule rule[RT_REG_COUNT];
+    uint64_t             cfa_register;
+    int64_t              cfa_offset;
+    const unsigned char *cfa_expression; /* its length and operations, instead; or NULL */
+    struct rule          rule[RT_REG_COUNT];
 };
 
 enum { STATE_MAX = 4 };
 struct machine {
     const struct description *d;
+    const unsigned char      *end; /* of the module: nothing is read beyond */
     struct table_row          row, initial, saved[STATE_MAX];
     int                       saved_count;
     uintptr_t                 location;
 };
+
+static void
+skip_block(struct reader *r)
+{
+    uint64_t size = uleb(r);
+
+    r->at = size <= (size_t)(r->end - r->at) ? r->at + size : r->end;
+}
 
 static void
 set_rule(struct machine *m, uint64_t reg, int kind, int64_t n)
@@ -333,14 +342,12 @@ run_cfa(struct machine *m, struct reader *r, unsigned op)
     case DEF_CFA_OFFSET: row->cfa_offset = (int64_t)uleb(r); return true;
     case DEF_CFA_OFFSET_SF: row->cfa_offset = sleb(r) * m->d->data_factor; return true;
     case DEF_CFA_EXPRESSION:
-        fixed(r, 0);
-        for (uint64_t size = uleb(r); size > 0 && r->at < r->end; size--)
-            r->at++;
-        row->cfa_lost = true;
+        row->cfa_expression = r->at;
+        skip_block(r);
         return true;
     default: return false;
     }
-    row->cfa_lost = false;
+    row->cfa_expression = NULL;
     return true;
 }
 
@@ -396,8 +403,7 @@ run_rule(struct machine *m, struct reader *r, unsigned op)
     case EXPRESSION:
     case VAL_EXPRESSION:
         set_rule(m, reg, LOST, 0);
-        for (uint64_t size = uleb(r); size > 0 && r->at < r->end; size--)
-            r->at++;
+        skip_block(r);
         break;
     default: return false;
     }
@@ -465,6 +471,126 @@ restore(const struct rt_walk *w, const struct rule *rule, int reg, uintptr_t cfa
     }
 }
 
+/* ---- expressions ---------------------------------------------------------- */
+
+/*
+ * Where the CFA is no register plus a constant: in a PLT, whose entries push one
+ * word after some bytes, and in assembly that keeps the stack pointer in memory.
+ * Only the operations that occur there.  See: DWARF 5, section 2.5.
+ */
+enum { OPERAND_MAX = 16 };
+struct operands {
+    uintptr_t value[OPERAND_MAX];
+    int       count;
+    bool      failed;
+};
+
+static void
+push(struct operands *o, uintptr_t value)
+{
+    if (o->count < OPERAND_MAX)
+        o->value[o->count++] = value;
+    else
+        o->failed = true;
+}
+
+static uintptr_t
+pop(struct operands *o)
+{
+    if (o->count > 0)
+        return o->value[--o->count];
+    o->failed = true;
+    return 0;
+}
+
+/* push_constant -- operations that push a number.  Returns: false if op is another. */
+static bool
+push_constant(const struct rt_walk *w, struct operands *o, struct reader *r, unsigned op)
+{
+    enum { CONST1U = 0x08, CONST1S, CONST2U, CONST2S, CONST4U, CONST4S, CONST8U, CONST8S, CONSTU,
+           CONSTS, LIT0 = 0x30, BREG0 = 0x70 };
+
+    if (op >= LIT0 && op < LIT0 + 32) {
+        push(o, op - LIT0);
+        return true;
+    }
+    if (op >= BREG0 && op < BREG0 + 32) {
+        o->failed |= !known(&w->regs, op - BREG0);
+        push(o, o->failed ? 0 : w->regs.r[op - BREG0] + (uintptr_t)sleb(r));
+        return true;
+    }
+    switch (op) {
+    case CONST1U: push(o, fixed(r, 1)); break;
+    case CONST1S: push(o, (uintptr_t)(int8_t)fixed(r, 1)); break;
+    case CONST2U: push(o, fixed(r, 2)); break;
+    case CONST2S: push(o, (uintptr_t)(int16_t)fixed(r, 2)); break;
+    case CONST4U: push(o, fixed(r, 4)); break;
+    case CONST4S: push(o, (uintptr_t)(int32_t)fixed(r, 4)); break;
+    case CONST8U:
+    case CONST8S: push(o, fixed(r, 8)); break;
+    case CONSTU: push(o, uleb(r)); break;
+    case CONSTS: push(o, (uintptr_t)sleb(r)); break;
+    default: return false;
+    }
+    return true;
+}
+
+static void
+compute(const struct rt_walk *w, struct operands *o, struct reader *r, unsigned op)
+{
+    enum { DEREF = 0x06, AND = 0x1a, MINUS = 0x1c, MUL = 0x1e, PLUS = 0x22, PLUS_UCONST, SHL,
+           GE = 0x2a };
+    uintptr_t top = pop(o), second, word = 0;
+
+    if (op == PLUS_UCONST) {
+        push(o, top + uleb(r));
+        return;
+    }
+    if (op == DEREF) {
+        o->failed |= !read_stack(w, top, &word);
+        push(o, word);
+        return;
+    }
+    second = pop(o);
+    switch (op) {
+    case AND: push(o, second & top); break;
+    case MINUS: push(o, second - top); break;
+    case MUL: push(o, second * top); break;
+    case PLUS: push(o, second + top); break;
+    case SHL: push(o, top < 64 ? second << top : 0); break;
+    case GE: push(o, (intptr_t)second >= (intptr_t)top); break;
+    default: o->failed = true;
+    }
+}
+
+/* find_cfa -- Returns: false if it cannot be had. */
+static bool
+find_cfa(const struct rt_walk *w, const struct machine *m, uintptr_t *cfa)
+{
+    const struct table_row *row = &m->row;
+    struct operands         o = { .count = 0 };
+    struct reader           r = { row->cfa_expression, m->end };
+
+    if (row->cfa_expression == NULL) {
+        *cfa = known(&w->regs, row->cfa_register)
+                   ? w->regs.r[row->cfa_register] + (uintptr_t)row->cfa_offset
+                   : 0;
+        return known(&w->regs, row->cfa_register);
+    }
+    uint64_t size = uleb(&r);
+    if (size > (size_t)(r.end - r.at))
+        return false;
+    r.end = r.at + size;
+    while (r.at < r.end && !o.failed) {
+        unsigned op = *r.at++;
+
+        if (!push_constant(w, &o, &r, op))
+            compute(w, &o, &r, op);
+    }
+    *cfa = pop(&o);
+    return !o.failed;
+}
+
 /* Some 2 kB: an alternate stack has room for it (signal.c). */
 bool
 rt_unwind_step(const struct rt_module *module, struct rt_walk *w, bool *end)
@@ -472,6 +598,7 @@ rt_unwind_step(const struct rt_module *module, struct rt_walk *w, bool *end)
     uintptr_t          pc = w->regs.r[RT_REG_PC] - (w->exact ? 0 : 1);
     struct description d;
     struct machine     machine, *m = &machine;
+    uintptr_t          cfa;
 
     if (!find_description(module, pc, &d) || d.return_register >= RT_REG_COUNT)
         return false;
@@ -479,14 +606,14 @@ rt_unwind_step(const struct rt_module *module, struct rt_walk *w, bool *end)
     m->saved_count = 0;
     m->d = &d;
     m->location = d.start;
+    m->end = (const unsigned char *)module->hi;
     if (!run(m, d.common, UINTPTR_MAX))
         return false;
     m->initial = m->row;
-    if (!run(m, d.own, pc) || m->row.cfa_lost || !known(&w->regs, m->row.cfa_register))
+    if (!run(m, d.own, pc) || !find_cfa(w, m, &cfa))
         return false;
 
     const struct rule *back = &m->row.rule[d.return_register];
-    uintptr_t          cfa = w->regs.r[m->row.cfa_register] + (uintptr_t)m->row.cfa_offset;
     struct rt_regs     caller = { 0 };
     if (back->kind == UNDEFINED) {
         *end = true;
