@@ -469,8 +469,11 @@ bh_fatal(const char *format, ...)
 noreturn void
 rt_crash_deadlock(bool main_exited)
 {
-    bool none_left = main_exited && atomic_load(&rt_sched.g_count) == 0;
+    static _Atomic bool said;
+    bool                none_left = main_exited && atomic_load(&rt_sched.g_count) == 0;
 
+    while (atomic_exchange(&said, true))
+        nanosleep(&(struct timespec){ .tv_sec = HANDOVER_SECONDS }, NULL); /* two Ms saw it */
     begin(NULL);
     rt_put(none_left ? "fatal error: no goroutines (main called runtime.Goexit) - deadlock!\n"
                      : "fatal error: all goroutines are asleep - deadlock!\n");

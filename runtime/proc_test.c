@@ -6,13 +6,15 @@
 #include "test.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#include <bulkhead/go/chan.h>
 #include <bulkhead/go/timer.h>
 
 static _Atomic int done;
@@ -241,6 +243,29 @@ TEST(proc, blocking_returns_what_the_call_did)
     EXPECT_EQ(atomic_load(&count), 1);
 }
 
+/* ---- signals ------------------------------------------------------------------------ */
+
+TEST_DIES(proc, a_signal_raised_on_a_goroutine_arrives, -SIGTERM, "")
+{
+    raise(SIGTERM);
+    bh_sleep(BH_SECOND);
+}
+
+static void
+run_child(void *arg)
+{
+    /* Its mask must let SIGTERM through, or it would live to say so. */
+    *(int *)arg = system("kill -TERM $$; exit 7");
+}
+
+TEST_REAL(proc, children_inherit_an_open_signal_mask)
+{
+    int status = 0;
+
+    bh_blocking(run_child, &status);
+    EXPECT(WIFSIGNALED(status) || WEXITSTATUS(status) == 128 + SIGTERM);
+}
+
 /* ---- pinning ------------------------------------------------------------------------ */
 
 static void
@@ -301,29 +326,6 @@ TEST_REAL(proc, plain_threads_can_start_goroutines)
     EXPECT_EQ(pthread_create(&thread, NULL, foreign_thread, NULL), 0);
     wait_done(100);
     pthread_join(thread, NULL);
-}
-
-static void *
-late_thread(void *arg)
-{
-    nanosleep(&(struct timespec){ .tv_nsec = 30000000 }, NULL);
-    EXPECT_EQ(bh_chan_send_from_thread(arg, &(int){ 7 }, sizeof(int)), 0);
-    return NULL;
-}
-
-TEST_REAL(proc, waiting_for_a_plain_thread_is_no_deadlock)
-{
-    struct bh_chan *c = BH_CHAN(int, 1);
-    pthread_t       thread;
-    int             got = 0;
-
-    if (test_sanitized)
-        test_skip("a sanitizer's own threads cannot be told from the application's");
-    EXPECT_EQ(pthread_create(&thread, NULL, late_thread, c), 0);
-    EXPECT(bh_recv(c, &got));
-    EXPECT_EQ(got, 7);
-    pthread_join(thread, NULL);
-    bh_chan_unref(c);
 }
 
 static void *

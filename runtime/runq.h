@@ -56,7 +56,7 @@ void         rt_inject(struct rt_glist *list);
 bool         rt_take_p(struct rt_m *m);
 noreturn void rt_m_exit(struct rt_m *m);
 void         rt_membarrier(void);
-void         rt_thread_mask(sigset_t *mask);                    /* what the runtime's threads block */
+void         rt_thread_mask(sigset_t *mask); /* what a thread without goroutines blocks */
 struct bh_g *rt_wait_for_locked(struct rt_m *m, struct bh_g *picked);
 void         rt_start_locked(struct rt_m *m, struct bh_g *g);
 void         rt_ready_runnable(struct rt_m *m, struct bh_g *g); /* queue a runnable g again */

@@ -242,7 +242,7 @@ struct rt_m {
     bool             exiting;  /* its locked goroutine ended: the thread ends too */
     bool             spinning; /* looking for work; counted in sched.spinning */
     int              id;
-    int              tid;      /* kernel thread id */
+    _Atomic int      tid;      /* kernel thread id; 0 until it runs */
     uint64_t         random;
     void            *alt_stack; /* signal.c */
     uintptr_t        stack_lo, stack_hi; /* the thread's own stack (g0) */

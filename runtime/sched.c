@@ -27,7 +27,6 @@
 #include "cold.h"
 #include "runq.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
@@ -52,6 +51,8 @@ enum {
 };
 
 struct rt_sched rt_sched = { .proc_count = 1 };
+
+static sigset_t main_mask; /* of the thread that called bh_main */
 
 /* ---- how many processors ---------------------------------------------------- */
 
@@ -161,6 +162,7 @@ rt_sched_init(const struct bh_options *o)
     rt_sched.coarse_now = rt_sched.simulate ? rt_sched.sim_now : rt_now(); /* not running yet */
     rt_sched.last_poll = rt_now();
     rt_sched.membarrier = membarrier_works();
+    pthread_sigmask(SIG_SETMASK, NULL, &main_mask);
     rt_memory_init();
     rt_stack_init(o->stack_size);
     rt_sched.stack_class = rt_stack_class(0);
@@ -525,7 +527,7 @@ thread_main(void *arg)
     size_t         size;
 
     rt_tls_m = m;
-    m->tid = (int)syscall(SYS_gettid);
+    atomic_store(&m->tid, (int)syscall(SYS_gettid));
     if (pthread_getattr_np(pthread_self(), &attr) == 0) {
         if (pthread_attr_getstack(&attr, &lo, &size) == 0) {
             m->stack_lo = (uintptr_t)lo;
@@ -562,22 +564,24 @@ new_m(struct rt_p *p, bool spinning)
     return m;
 }
 
-/*
- * What runtime threads block: the application's signals go to its first thread.
- * Not the faults (the kernel kills a thread that blocks its own fault), nor what
- * the runtime and profilers send to a thread on purpose.
- */
-void
-rt_thread_mask(sigset_t *mask)
+/* Never blocked: faults (the kernel kills a thread that blocks its own), profilers, dumps. */
+static void
+open_mask(sigset_t *mask)
 {
     static const int open[] = { SIGSEGV, SIGBUS,  SIGFPE, SIGILL,
                                 SIGTRAP, SIGABRT, SIGSYS, SIGPROF };
 
-    sigfillset(mask);
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++)
         sigdelset(mask, open[i]);
     for (int i = SIGRTMIN; i <= SIGRTMAX; i++)
         sigdelset(mask, i);
+}
+
+void
+rt_thread_mask(sigset_t *mask)
+{
+    sigfillset(mask);
+    open_mask(mask);
 }
 
 static void
@@ -588,7 +592,9 @@ start_thread(struct rt_m *m)
     sigset_t       mask, old;
     int            rc;
 
-    rt_thread_mask(&mask);
+    /* As bh_main's thread, not as the goroutine that happens to start us: children inherit it. */
+    mask = main_mask;
+    open_mask(&mask);
     pthread_sigmask(SIG_SETMASK, &mask, &old);
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
@@ -800,48 +806,6 @@ deadlocked(void)
            !rt_timers_armed();
 }
 
-static int
-count_threads(void)
-{
-    DIR           *tasks = opendir("/proc/self/task");
-    struct dirent *entry;
-    int            count = 0;
-
-    while (tasks != NULL && (entry = readdir(tasks)) != NULL)
-        count += entry->d_name[0] != '.';
-    if (tasks != NULL)
-        closedir(tasks);
-    return count;
-}
-
-static int threads_at_start; /* the first one, and those of an emulator */
-
-__attribute__((constructor)) static void
-count_threads_at_start(void)
-{
-    threads_at_start = count_threads();
-}
-
-/*
- * Does the process have threads that are neither ours nor bh_main's caller?  One of
- * them may be about to start a goroutine.  Sanitizers have threads of their own.
- */
-static bool
-has_foreign_threads(void)
-{
-#if defined(RT_ASAN) || defined(RT_TSAN)
-    return false;
-#else
-    int ours = threads_at_start + 1; /* the monitor */
-
-    rt_lock(&rt_sched.lock);
-    for (struct rt_m *m = rt_sched.all_m; m != NULL; m = m->all_next)
-        ours++;
-    rt_unlock(&rt_sched.lock);
-    return count_threads() > ours;
-#endif
-}
-
 /* Report a deadlock; but an M on its way out of the poller may carry work: it shall look. */
 static void
 check_deadlock(void)
@@ -850,7 +814,7 @@ check_deadlock(void)
         return;
     if (atomic_load(&rt_sched.polling) != 0)
         rt_netpoll_break();
-    else if (!has_foreign_threads())
+    else
         rt_crash_deadlock(atomic_load(&rt_sched.main_exited));
 }
 
