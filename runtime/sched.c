@@ -806,15 +806,23 @@ deadlocked(void)
            !rt_timers_armed();
 }
 
-/* Report a deadlock; but an M on its way out of the poller may carry work: it shall look. */
+/*
+ * Report a deadlock; but an M on its way out of the poller may carry work: it shall
+ * look.  Under the lock, since whoever regains a P, or queues a goroutine, does that
+ * under it before it stops counting as blocking or polling.
+ */
 static void
 check_deadlock(void)
 {
-    if (!deadlocked())
-        return;
-    if (atomic_load(&rt_sched.polling) != 0)
+    bool dead, polling;
+
+    rt_lock(&rt_sched.lock);
+    dead = deadlocked();
+    polling = atomic_load(&rt_sched.polling) != 0;
+    rt_unlock(&rt_sched.lock);
+    if (dead && polling)
         rt_netpoll_break();
-    else
+    else if (dead)
         rt_crash_deadlock(atomic_load(&rt_sched.main_exited));
 }
 
