@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -39,6 +40,15 @@ func resident() float64 {
 	var pages float64
 	fmt.Sscan(strings.Fields(string(text))[1], &pages)
 	return pages * float64(os.Getpagesize())
+}
+
+// Use memory and give it back: see bench_warm in bench.h.
+func warm(size int) {
+	m, err := syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE,
+		syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_POPULATE)
+	if err == nil {
+		syscall.Munmap(m)
+	}
 }
 
 func yield() {
@@ -213,6 +223,7 @@ func rearm() {
 func park() {
 	gate := make(chan int)
 	var done sync.WaitGroup
+	warm(6 << 30)
 	before, start := resident(), time.Now()
 	done.Add(parked)
 	for i := 0; i < parked; i++ {
