@@ -4,6 +4,11 @@
 lint: ; @tools/dev/lint.sh
 test-headers: ; @tools/dev/headers.sh
 
+# Advice by clang-tidy (.clang-tidy), if it is there.
+tidy:
+	@for f in $(filter-out %.S,$(sources)); do clang-tidy -quiet $$f -- -std=gnu17 -D_GNU_SOURCE \
+	    -DBH_VERSION='""' -Iinclude -I$$(dirname $$f) -isystem $(LLHTTP_INCLUDE) -DLLHTTP_STRICT_MODE=1 2>/dev/null; done
+
 # ---- the installed tree ----------------------------------------------------
 major   := $(firstword $(subst ., ,$(VERSION)))
 headers := $(shell find include -name '*.h')
@@ -25,7 +30,7 @@ test-install: all ; @tools/dev/install_test.sh $O "$(MAKE) O=$O CC=$(CC)" "$(CC)
 
 # ---- other ways to run the unit tests ---------------------------------------
 test-valgrind: $(tests)
-	@TEST_TIMEOUT=20 TEST_RUN='valgrind -q --error-exitcode=99 --trace-children=yes \
+	@TEST_TIMEOUT=20 BH_TEST_SEEDS=1 TEST_RUN='valgrind -q --error-exitcode=99 --trace-children=yes \
 	    --suppressions=tools/dev/valgrind.supp' tools/dev/units.sh $(tests)
 
 # Debian's cross compiler and user-mode emulator; only for x86-64 hosts.
@@ -36,4 +41,4 @@ test-aarch64: ; @tools/deps.sh build aarch64
 
 fuzz: fuzz-http
 
-.PHONY: fuzz lint install test-headers test-install test-valgrind test-aarch64
+.PHONY: fuzz tidy lint install test-headers test-install test-valgrind test-aarch64
