@@ -29,9 +29,9 @@ install: all
 test-install: all ; @tools/dev/install_test.sh $O "$(MAKE) O=$O CC=$(CC)" "$(CC)"
 
 # ---- other ways to run the unit tests ---------------------------------------
+valgrind := valgrind -q --error-exitcode=99 --suppressions=tools/dev/valgrind.supp
 test-valgrind: $(tests)
-	@TEST_TIMEOUT=20 BH_TEST_SEEDS=1 TEST_RUN='valgrind -q --error-exitcode=99 --trace-children=yes \
-	    --suppressions=tools/dev/valgrind.supp' tools/dev/units.sh $(tests)
+	@TEST_TIMEOUT=20 BH_TEST_SEEDS=1 TEST_RUN='$(valgrind)' tools/dev/units.sh $(tests)
 
 # Debian's cross compiler and user-mode emulator; only for x86-64 hosts.
 cross := aarch64-linux-gnu
