@@ -22,6 +22,8 @@ install: all
 	install -m 755 $O/libbulkhead.so $(DESTDIR)$(libdir)/libbulkhead.so.$(VERSION)
 	ln -sf libbulkhead.so.$(VERSION) $(DESTDIR)$(libdir)/libbulkhead.so.$(major)
 	ln -sf libbulkhead.so.$(major) $(DESTDIR)$(libdir)/libbulkhead.so
+	install -d $(dest)/share/bulkhead
+	install -m 644 tools/gdb/bulkhead-gdb.py $(dest)/share/bulkhead/
 	sed -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' tools/dev/bulkhead.pc.in \
 	    >$(DESTDIR)$(libdir)/pkgconfig/bulkhead.pc
 
