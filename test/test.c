@@ -61,6 +61,16 @@ static const char   *program;
 static bool          verbose;
 static bool          open_before[MAX_DESCRIPTORS];
 
+/* What RUN_SECONDS is multiplied by; less than 1 only to test the runner. */
+static double
+patience(void)
+{
+    const char *text = getenv("TEST_TIMEOUT");
+    double      factor = text != NULL ? strtod(text, NULL) : 1;
+
+    return factor > 0 ? factor : 1;
+}
+
 void
 test_register(struct test *t)
 {
@@ -113,8 +123,7 @@ test_expect_str(const char *file, int line, const char *a_text, const char *b_te
 double
 test_slow(void)
 {
-    const char *text = getenv("TEST_TIMEOUT");
-    double      factor = text != NULL ? strtod(text, NULL) : 1;
+    double factor = patience();
 
     return factor > 1 ? factor : 1;
 }
@@ -295,7 +304,7 @@ execute(struct run *run)
     if (pid == 0)
         child_start(run, &before);
     setpgid(pid, pid);
-    run->timed_out = !wait_for(pid, &run->status, RUN_SECONDS * test_slow());
+    run->timed_out = !wait_for(pid, &run->status, RUN_SECONDS * patience());
     if (run->timed_out) {
         kill(pid, SIGQUIT); /* a dump of every goroutine */
         if (!wait_for(pid, &run->status, 2 * test_slow())) {
@@ -354,7 +363,7 @@ print_verdict(const struct run *run, const char *output, size_t length)
     if (run->simulate)
         printf(" (deterministic, seed %" PRIu64 ")", run->seed);
     if (run->timed_out)
-        printf(": ran for more than %.0f s", RUN_SECONDS * test_slow());
+        printf(": ran for more than %.0f s", RUN_SECONDS * patience());
     else if (WIFSIGNALED(run->status))
         printf(": killed by signal %d (%s)", WTERMSIG(run->status),
                strsignal(WTERMSIG(run->status)));
