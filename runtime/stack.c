@@ -503,7 +503,8 @@ refill_fresh(struct rt_p *p, uint8_t c)
         if (n > (uint32_t)((size_t)(class->end - class->next) / stride))
             n = (uint32_t)((size_t)(class->end - class->next) / stride);
         first = class->next;
-        class->next += n * stride;
+        if (n > 0)
+            class->next += n * stride;
         class->made += n;
         rt_unlock(&class->lock);
         if (n > 0)
