@@ -84,7 +84,8 @@ arrived(struct rt_m *m, struct bh_g *self)
     __sanitizer_finish_switch_fiber(self != NULL ? self->fiber : m->asan_fake, NULL, NULL);
 }
 #elif defined(RT_TSAN)
-static void
+/* Inlined: a function would begin on one fiber's shadow stack and end on another's. */
+static inline __attribute__((always_inline)) void
 leave_to(struct rt_m *m, struct bh_g *from, struct bh_g *to, bool dying)
 {
     (void)from;
