@@ -33,7 +33,8 @@ san.ubsan := -fsanitize=undefined -fno-sanitize=null,integer-divide-by-zero
 san.tsan  := -fsanitize=thread -DRT_TSAN
 sanflags  := $(if $(SAN),$(san.$(SAN)) -fno-sanitize-recover=all)
 
-O      ?= build/$(notdir $(CC))$(SAN:%=-%)$(patsubst -O2,,$(OPT))$(if $(filter $(ARCH),$(shell uname -m)),,-$(ARCH))
+cross  := $(if $(filter $(ARCH),$(shell uname -m)),,yes)
+O      ?= build/$(notdir $(CC))$(SAN:%=-%)$(patsubst -O2,,$(OPT))$(if $(cross),-$(ARCH))
 WARN   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wwrite-strings -Wvla \
           -Wundef -Wcast-qual -Wformat=2 -Wno-cast-function-type \
           $(if $(findstring clang,$(CC)),,-Wjump-misses-init -Wclobbered)
@@ -50,9 +51,9 @@ all:
 # ---- layers -------------------------------------------------------------
 # $(call layer,NAME,LOWER LAYERS): one archive, and one program per *_test.c
 define layer
-$1.src  := $$(filter-out %_test.c,$$(wildcard $1/*.c)) $$(wildcard $1/*_$(ARCH).S)
+$1.src  := $$(filter-out %_test.c,$$(wildcard $1/*.c $1/*/*.c)) $$(wildcard $1/*_$(ARCH).S)
 $1.obj  := $$(patsubst %,$O/%.o,$$($1.src))
-$1.test := $$(patsubst %.c,$O/%,$$(wildcard $1/*_test.c))
+$1.test := $$(patsubst %.c,$O/%,$$(wildcard $1/*_test.c $1/*/*_test.c))
 $O/lib/libbh_$1.a: $$($1.obj) ; @mkdir -p $$(@D); rm -f $$@; $$(AR) rcs $$@ $$^
 $O/$1/%.o $O/pic/$1/%.o: own = -iquote $1
 $$($1.test): $O/%: $O/%.c.o $O/test/test.c.o $$(patsubst %,$O/lib/libbh_%.a,$1 $2)
@@ -66,8 +67,10 @@ link = @mkdir -p $(@D); echo "  LD  $@"; $(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(
 
 $(eval $(call layer,base,))
 $(eval $(call layer,runtime,base))
+ifneq ($(cross),yes) # no libraries of Debian's for another machine
 $(eval $(call layer,http,runtime base))
 $(eval $(call layer,observe,http runtime base))
+endif
 
 # Its own frames shall have cleanups in the unwind tables.
 $O/runtime/cleanup_test.c.o: CFLAGS_ALL += -fexceptions

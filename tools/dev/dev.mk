@@ -36,10 +36,10 @@ test-valgrind: $(tests)
 	@TEST_TIMEOUT=20 BH_TEST_SEEDS=1 TEST_RUN='$(valgrind)' tools/dev/units.sh $(tests)
 
 # Debian's cross compiler and user-mode emulator; only for x86-64 hosts.
-cross := aarch64-linux-gnu
+aarch64 := aarch64-linux-gnu
 test-aarch64: ; @tools/deps.sh build aarch64
-	@$(MAKE) --no-print-directory CC=$(cross)-gcc ARCH=aarch64 O=build/aarch64 test-units \
-	    TEST_RUN='qemu-aarch64 -L /usr/$(cross)' TEST_EMULATED=1 TEST_TIMEOUT=10 BH_TEST_SEEDS=1
+	@$(MAKE) --no-print-directory CC=$(aarch64)-gcc ARCH=aarch64 O=build/aarch64 test-units \
+	    TEST_RUN='qemu-aarch64 -L /usr/$(aarch64)' TEST_EMULATED=1 TEST_TIMEOUT=10 BH_TEST_SEEDS=1
 
 fuzz: fuzz-http
 
