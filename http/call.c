@@ -23,7 +23,7 @@
 static struct ht_call *
 take_free(struct bh_http_server *s, struct ht_kit *kit)
 {
-    struct ht_call *x = kit->call;
+    struct ht_call *x = kit != NULL ? kit->call : NULL;
 
     if (x != NULL) {
         kit->call = NULL;
@@ -40,27 +40,33 @@ take_free(struct bh_http_server *s, struct ht_kit *kit)
 }
 
 struct ht_call *
-ht_call_new(struct ht_conn *k)
+ht_call_new(struct bh_http_server *s, struct ht_kit *kit, const struct ht_wire *wire,
+            const char *peer)
 {
-    struct bh_http_server *s = k->s;
-    struct ht_call        *x = take_free(s, k->kit);
+    struct ht_call *x = take_free(s, kit);
 
     memset((char *)x + offsetof(struct ht_call, s), 0,
            offsetof(struct ht_call, match) - offsetof(struct ht_call, s));
     x->match.route = NULL;
     x->s = s;
-    x->k = k;
-    x->arena = k->kit->arena != NULL ? k->kit->arena : bh_arena_new(s->o.max_memory);
-    k->kit->arena = NULL;
+    x->wire = wire;
+    if (kit != NULL && kit->arena != NULL) {
+        x->arena = kit->arena;
+        kit->arena = NULL;
+    } else {
+        x->arena = bh_arena_new(s->o.max_memory);
+    }
     x->length = -1;
+    x->body_size = -1;
     x->lines_end = &x->lines;
+    x->trailers_end = &x->trailers;
     x->pub = (struct bh_http_call){
         .method = "-",
         .path = "-",
         .query = "",
         .host = "",
         .route = "",
-        .peer = bh_conn_peer(k->io),
+        .peer = peer,
         .version = 11,
         .id = atomic_fetch_add_explicit(&s->next_id, 1, memory_order_relaxed) + 1,
         .started = bh_now(),
@@ -69,7 +75,8 @@ ht_call_new(struct ht_conn *k)
     };
     atomic_store_explicit(&x->refs, 1, memory_order_relaxed);
     atomic_store_explicit(&x->owner, bh_id(), memory_order_release);
-    k->call = x;
+    atomic_fetch_add_explicit(&s->requests, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->active, 1, memory_order_relaxed);
     return x;
 }
 
@@ -82,24 +89,23 @@ ht_call_recycle(struct bh_http_server *s, struct ht_call *x)
     bh_mutex_unlock(&s->lock);
 }
 
-/* The memory goes to the connection's next call if it is still there to take it. */
 static void
-call_release(struct ht_call *x, struct ht_conn *k)
+call_release(struct ht_call *x, struct ht_kit *kit)
 {
     struct bh_http_server *s = x->s;
 
     if (x->ctx != NULL)
         bh_ctx_end(x->ctx);
     x->ctx = NULL;
-    if (k != NULL && k->kit->arena == NULL) {
+    if (kit != NULL && kit->arena == NULL) {
         bh_arena_reset(x->arena);
-        k->kit->arena = x->arena;
+        kit->arena = x->arena;
     } else {
         bh_arena_free(x->arena);
     }
     x->arena = NULL;
-    if (k != NULL && k->kit->call == NULL)
-        k->kit->call = x;
+    if (kit != NULL && kit->call == NULL)
+        kit->call = x;
     else
         ht_call_recycle(s, x);
 }
@@ -112,15 +118,13 @@ ht_call_unref(struct ht_call *x)
 }
 
 void
-ht_call_end(struct ht_call *x)
+ht_call_end(struct ht_call *x, struct ht_kit *kit)
 {
-    struct ht_conn *k = x->k;
-
+    atomic_fetch_sub_explicit(&x->s->active, 1, memory_order_relaxed);
     atomic_store_explicit(&x->owner, 0, memory_order_release);
     x->k = NULL;
-    k->call = NULL;
     if (atomic_fetch_sub_explicit(&x->refs, 1, memory_order_acq_rel) == 1)
-        call_release(x, k);
+        call_release(x, kit);
 }
 
 struct ht_call *
@@ -259,6 +263,8 @@ bh_http_ctx(struct bh_http_call *c)
         x->ctx = x->s->o.request_timeout > 0
                      ? bh_ctx_deadline(x->s->ctx, c->started + x->s->o.request_timeout)
                      : bh_ctx_cancellable(x->s->ctx);
+        if (x->wire->watch != NULL)
+            x->wire->watch(x);
     }
     return x->ctx;
 }

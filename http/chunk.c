@@ -11,8 +11,9 @@
  * A size is 1 to 16 hexadecimal digits, at once followed by CR LF or ';'.  No
  * bare CR or LF, no control byte, no white space around a size: each of these is read
  * differently by some server, which is how requests are smuggled.  Extensions
- * (name, name=token, name="text") and trailers are checked, counted against a limit,
- * and dropped; trailers that would frame a message are refused.
+ * (name, name=token, name="text") are checked, counted against a limit, and dropped;
+ * so are trailers, whose bytes the caller may keep; ones that would frame a message are
+ * refused.
  * See: RFC 9112 section 7.1.
  */
 
@@ -204,8 +205,11 @@ ht_chunk_next(struct ht_chunked *d, const char *data, size_t size, size_t *used)
 {
     size_t at = 0;
 
-    while (at < size && d->state != DATA && d->state != DONE && d->state != BAD)
+    d->tail = 0;
+    while (at < size && d->state != DATA && d->state != DONE && d->state != BAD) {
+        d->tail += d->state >= TRAILER;
         d->state = step(d, data[at++]);
+    }
     *used = at;
     switch (d->state) {
     case DATA:

@@ -66,6 +66,18 @@ struct ht_head {
 int ht_head_parse(struct ht_head *h, char *data, size_t size, struct ht_field *fields,
                   unsigned max);
 
+/*
+ * ht_head_read -- both, for bytes that usually are a complete head: the fast way.
+ *
+ * `fields` has room for l->fields of them.  Changes nothing in data; nothing in h is
+ * NUL-terminated before ht_head_move.
+ * Returns: as ht_head_find, with h->reason set too.
+ */
+long ht_head_read(struct ht_finder *f, struct ht_head *h, char *data, size_t size,
+                  struct ht_field *fields, const struct ht_limits *l);
+/* ht_head_move -- the bytes of h have been copied from `from` to `to`: follow, and put the NULs. */
+void ht_head_move(struct ht_head *h, const char *from, char *to);
+
 /* ht_name_is -- a field's name, ignoring case. */
 bool ht_name_is(const struct ht_field *f, const char *name, size_t length);
 /* ht_is_token -- a non-empty token of RFC 9110 section 5.6.2. */
@@ -111,6 +123,7 @@ struct ht_chunked {
     uint64_t left;       /* of the current chunk's data */
     uint32_t extensions; /* bytes of them so far */
     uint32_t trailers;   /* bytes of them so far */
+    uint32_t tail;       /* the last bytes that the last call used: of the trailer section */
     uint8_t  state;
     uint8_t  digits;
     bool     first; /* in an extension: nothing of this part yet */

@@ -4,14 +4,18 @@
 /*
  * ht.h -- PRIVATE: the server, its connections and calls.
  *
- *     server.c   options, listening, accepting, draining, signals
- *     router.c   patterns, the tree of segments, the checks at start
- *     conn.c     a connection: requests one after another; idle without a goroutine
- *     body.c     reading the body of a request
- *     reply.c    building and sending the reply
- *     call.c     the chain, parameters, query, values, background work
- *     recover.c  the recover middleware and the reports it keeps
- *     log.c      the access log
+ *     server.c    options, listening, accepting, draining, signals
+ *     router.c    patterns, the tree of segments; check.c: the checks at start
+ *     conn.c      a connection's life: idle without a goroutine, turns, kits of buffers
+ *     http1.c     HTTP/1 on a connection: heads in, the wire of its calls
+ *     dispatch.c  what to run for a request whose head is there
+ *     call.c      the chain, parameters, query, values
+ *     body.c      the body of a request
+ *     reply.c     the reply of a request, and the filters its body passes
+ *     recover.c   the recover middleware and the reports it keeps
+ *     log.c       the access log
+ *
+ *     server --> conn --> http1, http2 --> dispatch --> chain --> body, reply --> wire
  *
  * Who touches what: a connection and its call belong to the goroutine that serves it.
  * Others reach them only through the server's list (draining) and through a
@@ -36,6 +40,7 @@
 #include <bulkhead/http/server.h>
 
 #include "head.h"
+#include "io.h"
 
 enum {
     HT_IN_SIZE = 4096,         /* input buffer at first; grows to hold a head */
@@ -122,6 +127,11 @@ struct ht_reports {
     struct bh_http_panic kept[BH_HTTP_PANICS_KEPT];
 };
 
+struct ht_listener {
+    struct bh_listener   *l;
+    struct bh_tls_config *tls; /* a reference; NULL: in the clear */
+};
+
 struct bh_http_server {
     struct bh_http_options o; /* defaults filled in */
     struct ht_limits       limits;
@@ -129,7 +139,7 @@ struct bh_http_server {
     int                    step_count, observer_count;
     struct ht_router       router;
 
-    struct bh_listener *listeners[HT_MAX_LISTENERS];
+    struct ht_listener  listeners[HT_MAX_LISTENERS];
     int                 listener_count;
     struct bh_ctx      *ctx; /* of all requests; cancelled at the end of draining */
     struct bh_chan     *stop; /* closed by bh_http_stop */
@@ -164,6 +174,7 @@ struct ht_kit {
     struct ht_call  *call;  /* the next call itself, or NULL */
     char            *in;    /* bytes read and not yet used are [k->in_start, k->in_end) */
     char            *out;   /* bytes to write */
+    struct ht_field *fields; /* of the head being read */
     size_t           in_size, out_size;
     int64_t          second;      /* what the texts stand for */
     char             date[40];    /* "Date: Wed, 25 Nov 2026 10:31:07 GMT\r\n" */
@@ -174,28 +185,105 @@ void ht_kit_set_time(struct ht_kit *kit, int64_t second);
 
 struct ht_conn {
     struct bh_http_server *s;
-    struct bh_conn        *io;
+    const struct ht_listener *from;
+    struct ht_io           io;
     struct ht_conn        *older, *newer; /* s->conns, under s->lock */
     _Atomic uint32_t       idle;          /* waits for a request: conn.c */
     uint32_t               requests;
     int64_t                idle_until;    /* the read deadline, if that is the idle one; or 0 */
 
     struct ht_kit *kit; /* NULL while idle */
-    size_t         in_start, in_end;
-    size_t         out_length;
+    uint32_t       in_start, in_end;
+    uint32_t       out_length;
     int            error; /* of a write: nothing more goes out */
 
-    struct ht_call *call; /* in progress, or NULL */
+    struct ht_call *call; /* in progress on HTTP/1, or NULL */
+    struct ht_h2   *h2;   /* the session of HTTP/2, or NULL */
+    char           *peer; /* as the PROXY protocol says; NULL: the socket's */
+
+    /* What else to do when draining starts, called under s->lock: may not block.  Or NULL. */
+    void (*drain)(void *arg);
+    void  *drain_arg;
+    bool   greeted; /* its first bytes have been looked at: it is HTTP/1, or has h2 */
 };
 
 /* ht_conn_start -- wait for the first request; takes k over. */
 void ht_conn_start(struct ht_conn *k);
 void ht_kit_free(struct bh_http_server *s, struct ht_kit *kit); /* NULL is a no-op */
 void ht_conn_end(struct ht_conn *k); /* close, unlink, free */
+/* ht_conn_wake -- make an idle connection notice that the server drains; under s->lock. */
+void ht_conn_wake(struct ht_conn *k);
+/* ht_conn_on_drain -- set or, fn NULL, clear k's drain.  If it drains already, fn is called at once. */
+void        ht_conn_on_drain(struct ht_conn *k, void (*fn)(void *arg), void *arg);
+const char *ht_conn_peer(struct ht_conn *k);
+
+/* What becomes of a connection after a request or a turn. */
+enum ht_after {
+    HT_NEXT,   /* on to the next request; idle if none is there */
+    HT_CLOSE,  /* close */
+    HT_LINGER, /* end our side, read on for a while, close */
+    HT_RESET,  /* close so that the peer cannot take it for a clean end */
+};
+
+/* ---- http1.c ---------------------------------------------------------------- */
+
+extern const struct ht_wire ht_http1_wire;
+/* ht_http1_one -- read a request and answer it. */
+enum ht_after ht_http1_one(struct ht_conn *k);
 /* ht_fill -- read more input.  Returns: bytes, 0 at the end, or an error.  Flushes output first. */
 ssize_t ht_fill(struct ht_conn *k, int64_t deadline);
-/* ht_conn_wake -- make an idle connection notice that the server drains. */
-void ht_conn_wake(struct ht_conn *k);
+/* ht_make_room -- room for input behind in_end. */
+void    ht_make_room(struct ht_conn *k);
+void    ht_linger(struct ht_conn *k);
+int     ht_out(struct ht_conn *k, const void *data, size_t size);
+int     ht_flush(struct ht_conn *k);
+
+/*
+ * ht_upgrade -- answer 101 and leave the connection to the handler, for ht_raw_read and
+ * ht_raw_write; it is closed when the handler returns.  Header fields of the reply go along.
+ * Returns: 0; -ENOTSUP if the request can't be upgraded (HTTP/2, HTTP/1.0, a body); an error of writing.
+ */
+int     ht_upgrade(struct ht_call *x, const char *protocol);
+ssize_t ht_raw_read(struct ht_call *x, void *buffer, size_t size); /* as bh_read */
+ssize_t ht_raw_write(struct ht_call *x, const void *data, size_t size);
+
+/* ---- dispatch.c ---------------------------------------------------------------- */
+
+/* ht_dispatch -- run the chain for x, whose head is complete.  Panics: what escapes the chain. */
+void ht_dispatch(struct ht_call *x);
+/* ht_refuse -- answer a request that made no sense; observers see it. */
+void ht_refuse(struct ht_call *x, int status, const char *reason);
+/* ht_set_target -- check x->head's target and host, and fill in x->pub.  Returns: 0 or a negative status. */
+int  ht_set_target(struct ht_call *x);
+/*
+ * ht_guard -- run fn(arg).  A panic that nothing inside recovers is reported, and *call, if
+ * there is one then, broken off.  Returns: whether there was none.
+ */
+bool ht_guard(struct bh_http_server *s, struct ht_call *const *call, void (*fn)(void *), void *arg);
+
+/* ---- wire: how a call's body and reply travel -------------------------------------- */
+
+/*
+ * One for each protocol.  What sends returns 0 or the error that says the client is gone.
+ * A reply whose call is over with pub.aborted set is the protocol's to break visibly.
+ */
+struct ht_wire {
+    /* The head: pub.status, type, lines.  size: of the body, -1 unknown; see bodyless. */
+    int (*head)(struct ht_call *x, int64_t size);
+    /* Bytes of the body; may block while the client is slow. */
+    int (*send)(struct ht_call *x, const void *data, size_t size);
+    /* The same from a file; NULL if the protocol can do no better than reading it. */
+    int (*send_file)(struct ht_call *x, int fd, int64_t offset, int64_t size);
+    int (*flush)(struct ht_call *x);
+    /* The body is complete: its end, and the trailers. */
+    int (*end)(struct ht_call *x);
+    /* An interim reply: 100. */
+    int (*interim)(struct ht_call *x, int status);
+    /* Of the request's body: bytes; 0 at its end, body_done being set; or an error of bh_http_read. */
+    ssize_t (*read)(struct ht_call *x, void *buffer, size_t size);
+    /* x->ctx has just been made: from now on end it (ht_client_left) when the client leaves. */
+    void (*watch)(struct ht_call *x);
+};
 
 /* ---- call.c --------------------------------------------------------------------- */
 
@@ -226,7 +314,9 @@ struct ht_call {
     struct bh_http_call pub;
     struct ht_call     *next_free;
     struct bh_http_server *s;
-    struct ht_conn     *k;
+    const struct ht_wire *wire;
+    struct ht_conn     *k;      /* NULL once the handler's side is over */
+    void               *stream; /* the wire's own */
     _Atomic uint64_t    owner; /* goroutine that may reply; 0: nobody */
     _Atomic uint32_t    refs;  /* the handler's, and one for each background goroutine */
     struct bh_arena    *arena;
@@ -240,35 +330,54 @@ struct ht_call {
     struct ht_value    *values;
 
     /* body.c */
-    uint64_t            body_left, body_read;
+    uint64_t            body_read;
     int64_t             body_since;
-    struct ht_chunked   chunked;
     bool                body_done, continued;
     int                 body_error;
+    const char         *body_reason; /* of -EBADMSG: static text */
     const char         *body_data; /* of bh_http_body */
     ssize_t             body_size;
+    struct ht_line     *request_trailers;
+
+    /* http1.c */
+    uint64_t            body_left;
+    struct ht_chunked   chunked;
+    char               *trailer_text; /* of the request, so far */
+    uint32_t            trailer_size;
+    bool                keep;      /* the connection goes on after it */
+    bool                send_chunked;
+    bool                ends_conn; /* the end of the connection is the end of the body */
+    bool                upgraded;
+    bool                watched;
 
     /* reply.c */
     enum ht_reply_state reply;
-    bool                keep;     /* the connection goes on after it */
     bool                bodyless; /* HEAD, 204, 304: the head only */
-    bool                send_chunked;
+    bool                ended;    /* the last of the body has passed the filters */
+    int                 error;    /* of a write: nothing more goes out */
     int64_t             length;  /* announced; -1 unknown */
     const char         *type;
     const void         *body;    /* HT_REPLY_GIVEN */
     char               *buffer;  /* HT_REPLY_STARTED and after */
     size_t              buffered; /* bytes of body, or in buffer */
     struct ht_line     *lines, **lines_end;
+    struct ht_line     *trailers, **trailers_end;
+    struct ht_filter   *filters; /* innermost first */
+    struct ht_filter   *passing; /* the one whose function runs */
+    struct ht_collected *collected; /* where filtered bytes gather; NULL: they are sent */
 
     /* From here on a new call is not cleared: set by the router, if match.route is. */
     struct ht_match     match;
     const char         *params[HT_MAX_PARAMS]; /* unescaped */
 };
 
-struct ht_call *ht_call_new(struct ht_conn *k);
+/* ht_call_new -- kit: whose memory to use, or NULL.  peer: must outlive the call. */
+struct ht_call *ht_call_new(struct bh_http_server *s, struct ht_kit *kit, const struct ht_wire *wire,
+                            const char *peer);
 /* ht_call_recycle -- an unused call's memory, for the server's list. */
 void            ht_call_recycle(struct bh_http_server *s, struct ht_call *x);
-void            ht_call_end(struct ht_call *x);   /* the handler's side is over */
+/* ht_call_end -- the handler's side is over; kit (or NULL) may have the memory. */
+void            ht_call_end(struct ht_call *x, struct ht_kit *kit);
 void            ht_call_unref(struct ht_call *x);
 /* ht_own -- the private part, having checked that this goroutine may reply. */
 struct ht_call *ht_own(struct bh_http_call *c);
@@ -279,22 +388,34 @@ int             ht_run(struct ht_call *x, int steps, bh_http_fn *handler, void *
 
 /* ---- body.c ----------------------------------------------------------------------- */
 
-void ht_body_init(struct ht_call *x);
 /* ht_body_discard -- read away what the handler left.  Returns: whether that was all. */
 bool ht_body_discard(struct ht_call *x);
-bool ht_body_is_short(const struct ht_call *x); /* worth discarding */
+/* ht_body_deadline -- when a body that is still coming is too slow. */
+int64_t ht_body_deadline(const struct ht_call *x);
+/* ht_body_fail -- note and return an error of the body; why is static. */
+ssize_t ht_body_fail(struct ht_call *x, int code, const char *why);
 
 /* ---- reply.c ---------------------------------------------------------------------- */
+
+/* A filter of one reply. */
+struct ht_filter {
+    struct ht_filter            *next; /* further out */
+    const struct bh_http_filter *fn;
+    void                        *arg;
+    bool                         active; /* its head did not skip */
+};
 
 /* ht_reply_error -- replace whatever is there, if nothing is out yet, by a status and a reason. */
 void ht_reply_error(struct ht_call *x, int status, const char *reason);
 /* ht_reply_settle -- the handler is done: see that there is a whole reply or a broken one. */
 void ht_reply_settle(struct ht_call *x, int rc);
+/* ht_reply_filter -- let a reply that is whole pass the filters inside `until`, or end a started one. */
+void ht_reply_filter(struct ht_call *x, struct ht_filter *until);
 /* ht_reply_finish -- send what there is.  Returns: 0, or an error if the connection must end. */
 int  ht_reply_finish(struct ht_call *x);
 void ht_break(struct ht_call *x); /* the client must see a broken transfer */
-int  ht_out(struct ht_conn *k, const void *data, size_t size);
-int  ht_flush(struct ht_conn *k);
+/* ht_client_left -- end the context, if there is one: nobody waits for the reply. */
+void ht_client_left(struct ht_call *x, int code);
 
 /* ht_put, ht_put_number -- append text or digits at `at`.  Returns: behind them. */
 char *ht_put(char *at, const char *text);

@@ -35,10 +35,11 @@ ht_note_stack(struct ht_caught *caught)
 /* ---- the middleware ------------------------------------------------------------------ */
 
 struct boundary {
-    struct ht_caught caught;
-    struct ht_call  *x;
-    struct ht_line **lines_end; /* as it was on entry */
-    int              step;
+    struct ht_caught  caught;
+    struct ht_call   *x;
+    struct ht_line  **lines_end; /* as they were on entry */
+    struct ht_filter *filters;
+    int               step;
 };
 
 static int
@@ -60,7 +61,10 @@ answer_panic(struct boundary *b, const struct bh_panic *p)
         *b->lines_end = NULL;
         x->lines_end = b->lines_end;
         ht_reply_error(x, 500, NULL);
+        x->filters = b->filters;
     }
+    x->collected = NULL;
+    x->passing = NULL;
     return bh_fail(BH_EPANIC, "%s", p->text);
 }
 
@@ -71,6 +75,8 @@ run_inside(struct boundary *b)
 
     BH_DEFER(ht_note_stack, &b->caught);
     rc = ht_next(b->x);
+    ht_reply_settle(b->x, rc);
+    ht_reply_filter(b->x, b->filters);
     b->caught.done = true;
     return rc;
 }
@@ -89,17 +95,15 @@ int
 bh_http_recover(struct bh_http_call *c, void *arg)
 {
     struct boundary b;
-    int             rc;
 
     (void)arg;
     b.x = ht_own(c);
     b.caught.done = false;
     b.caught.frame_count = 0;
     b.lines_end = b.x->lines_end;
+    b.filters = b.x->filters;
     b.step = b.x->step;
-    rc = run_guarded(&b);
-    ht_reply_settle(b.x, rc);
-    return rc;
+    return run_guarded(&b);
 }
 
 /* ---- reports --------------------------------------------------------------------------- */

@@ -10,12 +10,12 @@
  *                                                      +--panic, short--> broken
  *
  * Until COMMITTED no byte of this reply is in the connection's output, so an error
- * can still replace it.  After that the only honest end of a failed reply is one
- * that the client can tell from success: no final chunk, fewer bytes than
- * announced, or, where the end of the connection ends the body (HTTP/1.0), a reset.
+ * can still replace it.  After that the wire (ht.h) breaks a failed reply visibly.
  *
- * Output gathers in the kit's `out`, so that pipelined replies leave in one write: it is
- * flushed when it is full and before the connection waits for input.
+ * The body passes the filters, innermost first, then the wire.  A body that is whole
+ * before anything is committed passes them into memory (struct ht_collected), so its new
+ * length can be announced; bh_http_recover does that for the filters inside it, so a
+ * filter that panics is a 500 like any handler.
  */
 
 #include "ht.h"
@@ -25,227 +25,186 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
-
-/* ---- output ------------------------------------------------------------------------- */
-
-static int
-write_out(struct ht_conn *k, const char *data, size_t size)
-{
-    while (size > 0 && k->error == 0) {
-        size_t  piece = size < HT_WRITE_SIZE ? size : HT_WRITE_SIZE;
-        ssize_t n;
-
-        n = bh_write(k->io, data, piece);
-        if (n < 0) {
-            k->error = (int)n;
-            if (k->call != NULL && k->call->ctx != NULL)
-                bh_ctx_cancel_cause(k->call->ctx, (int)n, "client left");
-            break;
-        }
-        data += piece;
-        size -= piece;
-    }
-    return k->error;
-}
-
-int
-ht_flush(struct ht_conn *k)
-{
-    size_t length = k->out_length;
-
-    k->out_length = 0;
-    return length > 0 ? write_out(k, k->kit->out, length) : k->error;
-}
-
-/* Room for size bytes behind k->out_length. */
-static void
-reserve(struct ht_conn *k, size_t size)
-{
-    char *bigger;
-
-    if (k->kit->out_size - k->out_length >= size)
-        return;
-    (void)ht_flush(k);
-    if (k->kit->out_size >= size)
-        return;
-    if (size < HT_OUT_SIZE)
-        size = HT_OUT_SIZE;
-    bigger = realloc(k->kit->out, size);
-    if (bigger == NULL)
-        bh_panic("http: out of memory for output");
-    k->kit->out = bigger;
-    k->kit->out_size = size;
-}
-
-int
-ht_out(struct ht_conn *k, const void *data, size_t size)
-{
-    if (size >= HT_OUT_SIZE) {
-        (void)ht_flush(k);
-        return write_out(k, data, size);
-    }
-    reserve(k, size);
-    memcpy(k->kit->out + k->out_length, data, size);
-    k->out_length += size;
-    return k->error;
-}
-
-/* ---- head --------------------------------------------------------------------------- */
+#include <unistd.h>
 
 void
-ht_kit_set_time(struct ht_kit *kit, int64_t second)
+ht_client_left(struct ht_call *x, int code)
 {
-    time_t    t = (time_t)second;
-    struct tm tm;
-
-    if (second == kit->second)
-        return;
-    kit->second = second;
-    gmtime_r(&t, &tm);
-    (void)strftime(kit->date, sizeof kit->date, "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
-    (void)strftime(kit->stamp, sizeof kit->stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+    if (x->ctx != NULL)
+        bh_ctx_cancel_cause(x->ctx, code, "client left");
 }
 
-/* A literal, without calling strlen. */
-#define PUT(at, text) ((char *)memcpy((at), (text), sizeof(text) - 1) + sizeof(text) - 1)
-
-static char *
-put_status(char *at, int status)
+/* What a send said. */
+static int
+sent(struct ht_call *x, int rc)
 {
-    if (status == 200)
-        return PUT(at, "HTTP/1.1 200 OK\r\n");
-    at = ht_put_number(PUT(at, "HTTP/1.1 "), (uint64_t)status);
-    *at++ = ' ';
-    return PUT(ht_put(at, bh_http_status_text(status)), "\r\n");
+    if (rc < 0 && x->error == 0) {
+        x->error = rc;
+        ht_client_left(x, rc);
+    }
+    return x->error;
 }
 
-static char *
-put_date(char *at, struct ht_kit *kit)
-{
-    enum { LENGTH = sizeof "Date: Wed, 25 Nov 2026 10:31:07 GMT\r\n" - 1 };
-    struct timespec now;
+/* ---- filters ------------------------------------------------------------------------- */
 
-    (void)clock_gettime(CLOCK_REALTIME_COARSE, &now);
-    ht_kit_set_time(kit, now.tv_sec);
-    memcpy(at, kit->date, LENGTH);
-    return at + LENGTH;
-}
+/* Bytes that gather in memory. */
+struct ht_collected {
+    char  *data;
+    size_t size, room;
+};
 
-char *
-ht_put(char *at, const char *text)
-{
-    size_t n = strlen(text);
-
-    memcpy(at, text, n);
-    return at + n;
-}
-
-char *
-ht_put_number(char *at, uint64_t number)
-{
-    char   digits[20];
-    size_t n = sizeof digits;
-
-    do
-        digits[--n] = (char)('0' + number % 10);
-    while ((number /= 10) > 0);
-    memcpy(at, digits + n, sizeof digits - n);
-    return at + sizeof digits - n;
-}
-
-static char *
-put_field(char *at, const char *name, const char *value)
-{
-    at = ht_put(at, name);
-    at = PUT(at, ": ");
-    at = ht_put(at, value);
-    return PUT(at, "\r\n");
-}
-
-/* Everything in a head that is not a field the handler added. */
-enum { HEAD_FIXED = 256 };
-
-static size_t
-head_room(const struct ht_call *x)
-{
-    size_t size = HEAD_FIXED + (x->type != NULL ? strlen(x->type) : 0);
-
-    for (const struct ht_line *l = x->lines; l != NULL; l = l->next)
-        size += strlen(l->name) + strlen(l->value) + 4;
-    return size;
-}
-
-/* Whether the connection may go on, now that the head is about to say so. */
 static void
-decide_keep(struct ht_call *x)
+collect(struct ht_call *x, const void *data, size_t size)
 {
-    const struct bh_http_options *o = &x->s->o;
+    struct ht_collected *all = x->collected;
 
-    x->keep = x->keep && !atomic_load_explicit(&x->s->draining, memory_order_relaxed) &&
-              (o->max_requests == 0 || x->k->requests < o->max_requests) && ht_body_is_short(x);
+    if (size > all->room - all->size) {
+        size_t room = all->room * 2 > all->size + size ? all->room * 2 : all->size + size + 512;
+        char  *bigger = bh_arena_alloc(x->arena, room);
+
+        if (all->size > 0)
+            memcpy(bigger, all->data, all->size);
+        all->data = bigger;
+        all->room = room;
+    }
+    if (size > 0)
+        memcpy(all->data + all->size, data, size);
+    all->size += size;
 }
+
+/* Bytes that have passed the filters before f. */
+static int
+pass(struct ht_call *x, struct ht_filter *f, const void *data, size_t size,
+     enum bh_http_part part)
+{
+    struct ht_filter *before = x->passing;
+    int               rc;
+
+    while (f != NULL && !f->active)
+        f = f->next;
+    if (f != NULL) {
+        x->passing = f;
+        rc = f->fn->body(&x->pub, f->arg, data, size, part);
+        x->passing = before;
+        return rc;
+    }
+    if (part == BH_HTTP_LAST)
+        x->ended = true;
+    if (x->collected != NULL) {
+        collect(x, data, size);
+        return 0;
+    }
+    if (size > 0 && !x->bodyless && x->error == 0)
+        (void)sent(x, x->wire->send(x, data, size));
+    if (part == BH_HTTP_FLUSH && x->error == 0)
+        (void)sent(x, x->wire->flush(x));
+    return x->error;
+}
+
+int
+bh_http_pass(struct bh_http_call *c, const void *data, size_t size, enum bh_http_part part)
+{
+    struct ht_call *x = ht_own(c);
+
+    if (x->passing == NULL)
+        bh_panic("http: bh_http_pass outside a filter");
+    return pass(x, x->passing->next, data, size, part);
+}
+
+int
+bh_http_filter(struct bh_http_call *c, const struct bh_http_filter *fn, void *arg)
+{
+    struct ht_call   *x = ht_own(c);
+    struct ht_filter *f;
+
+    if (fn->free != NULL)
+        bh_arena_defer(x->arena, fn->free, arg);
+    if (x->reply == HT_REPLY_COMMITTED)
+        return -EALREADY;
+    f = bh_arena_alloc(x->arena, sizeof *f);
+    *f = (struct ht_filter){ .next = x->filters, .fn = fn, .arg = arg };
+    x->filters = f;
+    return 0;
+}
+
+/* Tell the filters inside `until` what is coming.  Returns: whether any takes part. */
+static bool
+announce(struct ht_call *x, struct ht_filter *until, int64_t *length)
+{
+    bool any = false;
+
+    for (struct ht_filter *f = x->filters; f != until; f = f->next) {
+        int64_t after = f->fn->head(&x->pub, f->arg, *length);
+
+        f->active = after != BH_HTTP_SKIP;
+        any = any || f->active;
+        if (f->active)
+            *length = after;
+    }
+    return any;
+}
+
+void
+ht_reply_filter(struct ht_call *x, struct ht_filter *until)
+{
+    bool                given = x->reply == HT_REPLY_GIVEN;
+    const void         *body = given ? x->body : x->buffer;
+    size_t              size = x->buffered;
+    int64_t             length = x->bodyless && !given ? x->length : (int64_t)size;
+    struct ht_collected all = { 0 };
+
+    if (x->filters == until || x->pub.aborted || x->reply == HT_REPLY_NONE)
+        return;
+    if (x->reply == HT_REPLY_COMMITTED) {
+        x->buffered = 0;
+        if (!x->ended)
+            (void)pass(x, x->filters, x->buffer, size, BH_HTTP_LAST);
+        x->ended = true;
+        return;
+    }
+    if (announce(x, until, &length) && !x->bodyless) {
+        struct ht_filter *last = x->filters;
+
+        while (last->next != until)
+            last = last->next;
+        last->next = NULL;
+        x->collected = &all;
+        (void)pass(x, x->filters, body, size, BH_HTTP_LAST);
+        x->collected = NULL;
+        x->ended = false;
+        x->body = all.data;
+        x->buffered = all.size;
+        x->reply = HT_REPLY_GIVEN;
+    } else if (x->bodyless) {
+        x->length = length;
+        x->reply = HT_REPLY_STARTED;
+        x->buffered = 0;
+    }
+    x->filters = until;
+}
+
+/* ---- the head ------------------------------------------------------------------------- */
 
 /* size: of the body, or -1 if it has to be found out by reading it. */
 static void
 commit(struct ht_call *x, int64_t size)
 {
-    struct ht_conn *k = x->k;
-    int             status = x->pub.status;
-    char           *at;
-
-    decide_keep(x);
-    x->send_chunked = size < 0 && x->pub.version == 11 && !x->bodyless;
-    if (size < 0 && !x->send_chunked && !x->bodyless)
-        x->keep = false;
-    reserve(k, head_room(x));
-    at = put_status(k->kit->out + k->out_length, status);
-    at = put_date(at, k->kit);
-    if (x->type != NULL)
-        at = PUT(ht_put(PUT(at, "Content-Type: "), x->type), "\r\n");
-    if (x->send_chunked)
-        at = PUT(at, "Transfer-Encoding: chunked\r\n");
-    else if (size >= 0 && status != 204 && status != 304)
-        at = PUT(ht_put_number(PUT(at, "Content-Length: "), (uint64_t)size), "\r\n");
-    if (!x->keep)
-        at = PUT(at, "Connection: close\r\n");
-    else if (x->pub.version == 10)
-        at = PUT(at, "Connection: keep-alive\r\n");
-    for (const struct ht_line *l = x->lines; l != NULL; l = l->next)
-        at = put_field(at, l->name, l->value);
-    at = PUT(at, "\r\n");
-    k->out_length = (size_t)(at - k->kit->out);
-    x->length = size;
+    (void)sent(x, x->wire->head(x, size));
     x->reply = HT_REPLY_COMMITTED;
-}
-
-static int
-send_body(struct ht_call *x, const void *data, size_t size)
-{
-    char  line[24];
-    char *at = line;
-
-    if (x->bodyless || size == 0)
-        return x->k->error;
-    if (!x->send_chunked)
-        return ht_out(x->k, data, size);
-    at += snprintf(line, sizeof line, "%zx\r\n", size);
-    (void)ht_out(x->k, line, (size_t)(at - line));
-    (void)ht_out(x->k, data, size);
-    return ht_out(x->k, "\r\n", 2);
 }
 
 /* ---- fields -------------------------------------------------------------------------- */
 
-/* Returns: -EALREADY if it is too late: that depends on sizes, so it is no misuse. */
-static int
-check_field(const struct ht_call *x, const char *name, const char *value)
+static void
+check_field(const char *name, const char *value)
 {
     static const struct {
         const char *name;
         size_t      length;
-    } framing[] = { { "Content-Length", 14 }, { "Transfer-Encoding", 17 },
-                    { "Connection", 10 }, { "Date", 4 } };
+    } framing[] = { { "Content-Length", 14 },
+                    { "Transfer-Encoding", 17 },
+                    { "Connection", 10 },
+                    { "Date", 4 } };
     size_t length = strlen(name);
 
     if (!ht_is_token(name, length) || !ht_is_value(value, strlen(value)))
@@ -253,7 +212,6 @@ check_field(const struct ht_call *x, const char *name, const char *value)
     for (size_t i = 0; i < sizeof framing / sizeof framing[0]; i++)
         if (length == framing[i].length && strcasecmp(name, framing[i].name) == 0)
             bh_panic("http: header field %s is the server's to set", framing[i].name);
-    return x->reply == HT_REPLY_COMMITTED ? -EALREADY : 0;
 }
 
 static void
@@ -272,8 +230,9 @@ bh_http_add_header(struct bh_http_call *c, const char *name, const char *value)
 {
     struct ht_call *x = ht_own(c);
 
-    if (check_field(x, name, value) < 0)
-        return -EALREADY;
+    check_field(name, value);
+    if (x->reply == HT_REPLY_COMMITTED)
+        return -EALREADY; /* that depends on sizes, so it is no misuse */
     add_line(x, name, value);
     return 0;
 }
@@ -284,8 +243,9 @@ bh_http_set_header(struct bh_http_call *c, const char *name, const char *value)
     struct ht_call *x = ht_own(c);
     struct ht_line *l = x->lines;
 
-    if (check_field(x, name, value) < 0)
-        return -EALREADY;
+    check_field(name, value);
+    if (x->reply == HT_REPLY_COMMITTED)
+        return -EALREADY; /* that depends on sizes, so it is no misuse */
     if (strcasecmp(name, "Content-Type") == 0) {
         x->type = bh_arena_string(x->arena, value, strlen(value));
         return 0;
@@ -297,6 +257,19 @@ bh_http_set_header(struct bh_http_call *c, const char *name, const char *value)
     else
         l->value = bh_arena_string(x->arena, value, strlen(value));
     return 0;
+}
+
+const char *
+bh_http_reply_header(struct bh_http_call *c, const char *name)
+{
+    struct ht_call       *x = ht_own(c);
+    const struct ht_line *l = x->lines;
+
+    if (strcasecmp(name, "Content-Type") == 0)
+        return x->type;
+    while (l != NULL && strcasecmp(l->name, name) != 0)
+        l = l->next;
+    return l != NULL ? l->value : NULL;
 }
 
 /* ---- replies at once ------------------------------------------------------------------ */
@@ -378,14 +351,33 @@ bh_http_start(struct bh_http_call *c, int status, const char *type, int64_t leng
 
 /* The head, and what has gathered behind it. */
 static int
-commit_started(struct ht_call *x)
+commit_started(struct ht_call *x, enum bh_http_part part)
 {
     size_t buffered = x->buffered;
 
-    if (x->reply == HT_REPLY_STARTED)
-        commit(x, x->length);
+    if (x->reply == HT_REPLY_STARTED) {
+        int64_t length = x->length;
+
+        (void)announce(x, NULL, &length);
+        commit(x, length);
+    }
     x->buffered = 0;
-    return send_body(x, x->buffer, buffered);
+    return buffered > 0 || part != BH_HTTP_MORE ? pass(x, x->filters, x->buffer, buffered, part)
+                                                : x->error;
+}
+
+/* Before more of a body: it must have been started, and have room for it. */
+static int
+check_more(struct ht_call *x, const char *what, uint64_t size)
+{
+    if (x->reply != HT_REPLY_STARTED && x->reply != HT_REPLY_COMMITTED)
+        bh_panic("http: %s without bh_http_start", what);
+    if (x->ended)
+        bh_panic("http: %s after the chain inside bh_http_recover has ended the body", what);
+    if (x->length >= 0 && size > (uint64_t)x->length - x->pub.sent)
+        bh_panic("http: body of the reply is longer than the %lld bytes announced",
+                 (long long)x->length);
+    return x->error < 0 ? bh_fail(x->error, "client left") : 0;
 }
 
 int
@@ -393,24 +385,93 @@ bh_http_write(struct bh_http_call *c, const void *data, size_t size)
 {
     struct ht_call *x = ht_own(c);
 
-    if (x->reply != HT_REPLY_STARTED && x->reply != HT_REPLY_COMMITTED)
-        bh_panic("http: bh_http_write without bh_http_start");
-    if (x->length >= 0 && x->pub.sent + size > (uint64_t)x->length)
-        bh_panic("http: body of the reply is longer than the %lld bytes announced",
-                 (long long)x->length);
-    if (x->k->error < 0)
-        return bh_fail(x->k->error, "client left");
+    if (check_more(x, "bh_http_write", size) < 0)
+        return x->error;
     if (x->buffer == NULL)
         x->buffer = bh_arena_alloc(x->arena, HT_STREAM_SIZE);
     if (size <= HT_STREAM_SIZE - x->buffered) {
         memcpy(x->buffer + x->buffered, data, size);
         x->buffered += size;
     } else {
-        (void)commit_started(x);
-        (void)send_body(x, data, size);
+        (void)commit_started(x, BH_HTTP_MORE);
+        (void)pass(x, x->filters, data, size, BH_HTTP_MORE);
     }
     x->pub.sent += size;
-    return x->k->error;
+    return x->error;
+}
+
+/* Through memory, for filters and for wires that know no files. */
+static int
+copy_file(struct bh_http_call *c, int fd, int64_t offset, int64_t size)
+{
+    char   *buffer = bh_arena_alloc(c->arena, HT_OUT_SIZE);
+    ssize_t n;
+    int     rc = 0;
+
+    for (; size > 0 && rc == 0; size -= n, offset += n) {
+        n = pread(fd, buffer, size < HT_OUT_SIZE ? (size_t)size : HT_OUT_SIZE, offset);
+        if (n <= 0)
+            return bh_fail(n < 0 ? -errno : -EIO, "http: file shorter than the body announced");
+        rc = bh_http_write(c, buffer, (size_t)n);
+    }
+    return rc;
+}
+
+static bool
+is_filtered(const struct ht_call *x)
+{
+    const struct ht_filter *f = x->filters;
+
+    while (f != NULL && !f->active)
+        f = f->next;
+    return f != NULL;
+}
+
+int
+bh_http_send_file(struct bh_http_call *c, int fd, int64_t offset, int64_t size)
+{
+    struct ht_call *x = ht_own(c);
+    int             rc;
+
+    if (check_more(x, "bh_http_send_file", (uint64_t)size) < 0)
+        return x->error;
+    if (x->bodyless) {
+        x->pub.sent += (uint64_t)size;
+        return 0;
+    }
+    if (x->wire->send_file != NULL) /* whether it is filtered is known from here on */
+        (void)commit_started(x, BH_HTTP_MORE);
+    if (x->wire->send_file == NULL || is_filtered(x)) {
+        rc = copy_file(c, fd, offset, size);
+    } else {
+        rc = sent(x, x->wire->send_file(x, fd, offset, size));
+        if (rc == 0)
+            x->pub.sent += (uint64_t)size;
+    }
+    if (rc == -EIO && x->reply == HT_REPLY_COMMITTED)
+        ht_break(x);
+    else if (rc == -EIO)
+        ht_reply_error(x, 500, "incomplete reply");
+    return rc;
+}
+
+int
+bh_http_trailer(struct bh_http_call *c, const char *name, const char *value)
+{
+    struct ht_call *x = ht_own(c);
+    struct ht_line *l;
+
+    if (x->reply != HT_REPLY_STARTED && x->reply != HT_REPLY_COMMITTED)
+        bh_panic("http: bh_http_trailer without bh_http_start");
+    check_field(name, value);
+    if (x->length >= 0 || x->pub.version == 10)
+        return bh_fail(-ENOTSUP, "http: this reply can have no trailers");
+    l = bh_arena_alloc(x->arena, sizeof *l);
+    *l = (struct ht_line){ NULL, bh_arena_string(x->arena, name, strlen(name)),
+                           bh_arena_string(x->arena, value, strlen(value)) };
+    *x->trailers_end = l;
+    x->trailers_end = &l->next;
+    return 0;
 }
 
 int
@@ -430,9 +491,9 @@ bh_http_flush(struct bh_http_call *c)
 {
     struct ht_call *x = ht_own(c);
 
-    if (x->reply == HT_REPLY_STARTED || x->reply == HT_REPLY_COMMITTED)
-        (void)commit_started(x);
-    return ht_flush(x->k);
+    if (x->reply != HT_REPLY_STARTED && x->reply != HT_REPLY_COMMITTED)
+        return x->error;
+    return commit_started(x, BH_HTTP_FLUSH);
 }
 
 /* ---- the end ------------------------------------------------------------------------------- */
@@ -457,6 +518,9 @@ ht_reply_error(struct ht_call *x, int status, const char *reason)
     x->type = NULL;
     x->length = -1;
     x->buffered = 0;
+    x->trailers = NULL;
+    x->trailers_end = &x->trailers;
+    x->filters = NULL;
     if (wants_json(x))
         (void)bh_http_reply_json(c, status,
                                  "{\"status\":%d,\"error\":\"%s\",\"request\":%llu}\n", status,
@@ -481,7 +545,7 @@ reply_to_error(struct ht_call *x, int rc)
         ht_reply_error(x, 408, NULL);
         return;
     case -EBADMSG:
-        ht_reply_error(x, 400, x->chunked.reason);
+        ht_reply_error(x, 400, x->body_reason);
         return;
     default:
         ht_break(x); /* nobody is there to read it */
@@ -507,24 +571,21 @@ ht_reply_settle(struct ht_call *x, int rc)
 int
 ht_reply_finish(struct ht_call *x)
 {
-    struct ht_conn *k = x->k;
-
     ht_reply_settle(x, 0);
+    ht_reply_filter(x, NULL);
     if (x->pub.aborted)
         return BH_ECANCELED;
-    switch (x->reply) {
-    case HT_REPLY_GIVEN:
-        commit(x, (int64_t)x->buffered);
-        return send_body(x, x->body, x->buffered);
-    case HT_REPLY_STARTED:
-        commit(x, x->bodyless ? x->length : (int64_t)x->buffered);
-        return send_body(x, x->buffer, x->buffered);
-    default:
-        (void)send_body(x, x->buffer, x->buffered);
-        if (x->send_chunked)
-            (void)ht_out(k, "0\r\n\r\n", 5);
-        return k->error;
+    if (x->upgraded)
+        return x->error;
+    if (x->reply != HT_REPLY_COMMITTED) {
+        bool given = x->reply == HT_REPLY_GIVEN;
+
+        commit(x, given || !x->bodyless ? (int64_t)x->buffered : x->length);
+        (void)pass(x, NULL, given ? x->body : x->buffer, x->buffered, BH_HTTP_LAST);
+    } else if (!x->ended) {
+        (void)pass(x, x->filters, x->buffer, x->buffered, BH_HTTP_LAST);
     }
+    return x->error < 0 ? x->error : sent(x, x->wire->end(x));
 }
 
 void

@@ -74,8 +74,10 @@ bh_http_server_free(struct bh_http_server *s)
     BH_REQUIRE(!atomic_load(&s->serving));
     if (in_use(s))
         return; /* handlers that would not end still use it */
-    for (int i = 0; i < s->listener_count; i++)
-        bh_listener_free(s->listeners[i]);
+    for (int i = 0; i < s->listener_count; i++) {
+        bh_listener_free(s->listeners[i].l);
+        bh_tls_config_unref(s->listeners[i].tls);
+    }
     ht_kit_free(s, atomic_load(&s->hot_kit));
     while (s->kits != NULL) {
         struct ht_kit *kit = s->kits;
@@ -129,22 +131,32 @@ bh_http_handle_(struct bh_http_server *s, const char *pattern, bh_http_fn *fn, v
 }
 
 int
-bh_http_listen(struct bh_http_server *s, const char *address)
+bh_http_listen_tls(struct bh_http_server *s, const char *address, struct bh_tls_config *config)
 {
-    int rc;
+    struct ht_listener *l = &s->listeners[s->listener_count];
+    int                 rc;
 
     BH_REQUIRE(s->listener_count < HT_MAX_LISTENERS);
-    rc = bh_listen(address, &s->listeners[s->listener_count]);
-    if (rc == 0)
-        s->listener_count++;
-    return rc;
+    BH_REQUIRE(!atomic_load(&s->serving));
+    rc = bh_listen(address, &l->l);
+    if (rc < 0)
+        return rc;
+    l->tls = config != NULL ? bh_tls_config_ref(config) : NULL;
+    s->listener_count++;
+    return 0;
+}
+
+int
+bh_http_listen(struct bh_http_server *s, const char *address)
+{
+    return bh_http_listen_tls(s, address, NULL);
 }
 
 const char *
 bh_http_address(struct bh_http_server *s)
 {
     BH_REQUIRE(s->listener_count > 0);
-    return bh_listener_address(s->listeners[0]);
+    return bh_listener_address(s->listeners[0].l);
 }
 
 void
@@ -224,9 +236,10 @@ turn_away(void *args)
     struct ht_conn   *k = *(struct ht_conn **)args;
     char              sink[512];
 
-    bh_conn_set_deadline(k->io, bh_now() + BH_SECOND);
-    if (bh_write(k->io, reply, sizeof reply - 1) > 0 && bh_conn_shutdown_write(k->io) == 0)
-        while (bh_read(k->io, sink, sizeof sink) > 0)
+    bh_conn_set_deadline(k->io.conn, bh_now() + BH_SECOND);
+    if (k->from->tls == NULL && bh_write(k->io.conn, reply, sizeof reply - 1) > 0 &&
+        bh_conn_shutdown_write(k->io.conn) == 0)
+        while (bh_read(k->io.conn, sink, sizeof sink) > 0)
             continue;
     atomic_fetch_sub(&k->s->turning_away, 1);
     ht_conn_end(k);
@@ -246,7 +259,7 @@ launch(struct ht_conn *k, bh_fn *fn)
 }
 
 static void
-start_conn(struct bh_http_server *s, struct bh_conn *io)
+start_conn(struct bh_http_server *s, const struct ht_listener *from, struct bh_conn *io)
 {
     struct ht_conn *k = calloc(1, sizeof *k);
 
@@ -255,7 +268,8 @@ start_conn(struct bh_http_server *s, struct bh_conn *io)
         return;
     }
     k->s = s;
-    k->io = io;
+    k->from = from;
+    k->io.conn = io;
     bh_conn_set_write_timeout(io, s->o.write_timeout);
     if (atomic_fetch_add(&s->open, 1) >= (int64_t)s->o.max_connections) {
         atomic_fetch_add(&s->turned_away, 1);
@@ -281,7 +295,7 @@ start_conn(struct bh_http_server *s, struct bh_conn *io)
 
 struct accepting {
     struct bh_http_server *s;
-    struct bh_listener    *l;
+    struct ht_listener    *from;
     struct bh_waitgroup   *done;
 };
 
@@ -294,9 +308,9 @@ accept_loop(void *args)
 
     BH_DEFER(bh_waitgroup_done, a->done);
     for (;;) {
-        rc = bh_accept(a->l, &io);
+        rc = bh_accept(a->from->l, &io);
         if (rc == 0)
-            start_conn(a->s, io);
+            start_conn(a->s, a->from, io);
         else if (rc == BH_ECLOSED || atomic_load(&a->s->draining))
             return;
         else if (rc != -ECONNABORTED &&
@@ -335,20 +349,30 @@ each_conn(struct bh_http_server *s, void (*fn)(struct ht_conn *k))
 static void
 close_conn(struct ht_conn *k)
 {
-    bh_conn_close(k->io);
+    bh_conn_close(k->io.conn);
+}
+
+static void
+start_drain(struct ht_conn *k)
+{
+    if (k->drain != NULL)
+        k->drain(k->drain_arg);
+    else
+        ht_conn_wake(k);
 }
 
 static int
 drain(struct bh_http_server *s)
 {
-    each_conn(s, ht_conn_wake);
+    each_conn(s, start_drain);
     if (wait_gone(s, s->o.drain_timeout))
         return 0;
     bh_ctx_cancel(s->ctx);
     each_conn(s, close_conn);
     if (wait_gone(s, FORCE_TIME_S * BH_SECOND))
         return 0;
-    return bh_fail(-ETIMEDOUT, "http: %lld connections and %lld background goroutines still busy",
+    return bh_fail(-ETIMEDOUT,
+                   "http: %lld connections and %lld background goroutines still busy",
                    (long long)atomic_load(&s->open), (long long)atomic_load(&s->background));
 }
 
@@ -371,12 +395,12 @@ bh_http_serve(struct bh_ctx *ctx, struct bh_http_server *s)
     BH_REQUIRE(!atomic_exchange(&s->serving, true));
     bh_waitgroup_add(&done, s->listener_count);
     for (int i = 0; i < s->listener_count; i++)
-        bh_go(accept_loop, &(struct accepting){ s, s->listeners[i], &done });
+        bh_go(accept_loop, &(struct accepting){ s, &s->listeners[i], &done });
 
     (void)bh_select(BH_RECV(bh_ctx_done(ctx), NULL), BH_RECV(s->stop, NULL));
     atomic_store(&s->draining, true);
     for (int i = 0; i < s->listener_count; i++)
-        bh_listener_close(s->listeners[i]);
+        bh_listener_close(s->listeners[i].l);
     bh_waitgroup_wait(&done);
     rc = drain(s);
     atomic_store(&s->serving, false);

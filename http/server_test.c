@@ -450,19 +450,23 @@ TEST_REAL(server, survives_clients_that_leave_at_every_byte)
 
 TEST_REAL(server, survives_running_out_of_descriptors)
 {
-    struct rlimit   limit = { 48, 48 };
+    struct rlimit   limit;
     struct bh_conn *c[64];
     struct fixture  f;
     int             n = 0;
 
     start(&f, NULL);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = 48;
     EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
     while (n < 64 && bh_dial(bh_ctx_background(), bh_http_address(f.s), &c[n]) == 0)
         n++;
     EXPECT(n > 4 && n < 64);
     while (n > 0)
         bh_conn_free(c[--n]);
-    talk(&f, "GET /hello/again HTTP/1.1\r\n" H "\r\n", answer, SIZE);
+    /* valgrind closes what is accepted over the limit: there it may take several tries */
+    for (n = 0, answer[0] = '\0'; n < 100 && answer[0] == '\0'; n++)
+        talk(&f, "GET /hello/again HTTP/1.1\r\n" H "\r\n", answer, SIZE);
     EXPECT_STR(body_of(answer), "hello, again\n");
     EXPECT_EQ(fixture_stop(&f), 0);
 }

@@ -17,8 +17,8 @@ build    make                   the build
 build    gcc                    the compiler
 build    libc6-dev              headers of the C library
 build    pkg-config             finds the installed library (bulkhead.pc)
-build    node-llhttp            sources of the HTTP/1.1 parser that the server compiles
 test     clang                  second compiler: every header and fault test must pass with both
+test     node-llhttp            an HTTP/1.1 parser that the fuzzer holds ours against
 test     libclang-rt-14-dev     its sanitizer and fuzzer runtimes
 test     gdb                    tests of the debugger script; backtraces across the switch
 test     python3                gdb script; drives the browser test

@@ -42,7 +42,8 @@ struct bh_http_call {
     const char *host;    /* of the request; "" if it named none */
     const char *route;   /* the pattern that matched, "GET /hello/{name}"; "" if none */
     const char *peer;    /* the client's address, "127.0.0.1:50312" */
-    int         version; /* 10 or 11: HTTP/1.0, HTTP/1.1 */
+    int         version; /* 10, 11 or 20: HTTP/1.0, HTTP/1.1, HTTP/2 */
+    bool        secure;  /* it came through TLS */
     uint64_t    id;      /* number of the request in this process, from 1 */
     int64_t     started; /* bh_now() when its head was complete */
     struct bh_arena *arena; /* memory of the request; one goroutine at a time */
@@ -99,10 +100,13 @@ ssize_t bh_http_body(struct bh_http_call *c, const char **data);
 /* bh_http_read -- the next bytes of the body.  Returns: how many, 0 at its end, errors as above. */
 ssize_t bh_http_read(struct bh_http_call *c, void *buffer, size_t size);
 
+/* bh_http_request_trailer -- a field behind the body; NULL if absent, or the body is not read to its end. */
+const char *bh_http_request_trailer(struct bh_http_call *c, const char *name);
+
 /*
- * bh_http_ctx -- the request's context: ends at its deadline, when a write to the
- * client fails, when the server gives up draining, and when the request and its
- * background goroutines are over.
+ * bh_http_ctx -- the request's context: ends at its deadline, when the client goes away,
+ * when the server gives up draining, and when the request and its background goroutines
+ * are over.
  */
 struct bh_ctx *bh_http_ctx(struct bh_http_call *c);
 
@@ -167,6 +171,21 @@ int bh_http_print(struct bh_http_call *c, const char *format, ...)
 int bh_http_flush(struct bh_http_call *c);
 
 /*
+ * bh_http_send_file -- add size bytes of a file, from offset, to a started body.
+ * Without filters, and in the clear, they go from the file to the socket uncopied.
+ * Owns:    borrows fd.
+ * Returns: as bh_http_write; -EIO, the transfer being broken, if the file is shorter.
+ */
+int bh_http_send_file(struct bh_http_call *c, int fd, int64_t offset, int64_t size);
+
+/*
+ * bh_http_trailer -- a field behind a body of unknown length.
+ * Returns: 0; -ENOTSUP, nothing being done, if the reply has a length or the protocol no trailers.
+ * Panics:  as bh_http_set_header; without bh_http_start.
+ */
+int bh_http_trailer(struct bh_http_call *c, const char *name, const char *value);
+
+/*
  * bh_http_abort -- give up: break the transfer, without a report.
  *
  * A panic of kind bh_kind_http_abort, which bh_http_recover lets through unlogged.
@@ -177,6 +196,42 @@ extern const struct bh_kind bh_kind_http_abort;
 
 /* bh_http_status_text -- "Not Found"; "" for an unknown status.  Static. */
 const char *bh_http_status_text(int status);
+
+/* ---- filters -------------------------------------------------------------------
+ *
+ * A filter changes the body of a reply on its way out: compression, a tag, a count.
+ * A middleware adds it before bh_http_next; the innermost sees the bytes first.
+ * A reply that is whole in memory when the chain returns is filtered there, so its
+ * length is known.  The error reply in place of one that failed meets no filter.
+ */
+
+enum bh_http_part { BH_HTTP_MORE, BH_HTTP_FLUSH, BH_HTTP_LAST };
+enum { BH_HTTP_SKIP = -2 };
+
+struct bh_http_filter {
+    /*
+     * The head is about to go, before a body of `length` bytes (-1: not known yet).
+     * May set header fields.  Returns: the length from here on (-1 unknown), or BH_HTTP_SKIP
+     * to leave this reply alone.
+     */
+    int64_t (*head)(struct bh_http_call *c, void *arg, int64_t length);
+    /*
+     * The next bytes; hand on with bh_http_pass.  BH_HTTP_FLUSH: with all that is held back;
+     * BH_HTTP_LAST, once: with the end.  Returns: 0 or an error, of bh_http_pass or its own.
+     */
+    int (*body)(struct bh_http_call *c, void *arg, const void *data, size_t size,
+                enum bh_http_part part);
+    /* The call is over, however it ended.  May be NULL. */
+    void (*free)(void *arg);
+};
+
+/* bh_http_filter -- add a filter; *f lives for ever.  Returns: 0; -EALREADY if the head is out. */
+int bh_http_filter(struct bh_http_call *c, const struct bh_http_filter *f, void *arg);
+/* bh_http_pass -- from a filter's body function: bytes for the next one, at last the wire. */
+int bh_http_pass(struct bh_http_call *c, const void *data, size_t size, enum bh_http_part part);
+
+/* bh_http_reply_header -- what the reply has of a field so far, the first; NULL if nothing. */
+const char *bh_http_reply_header(struct bh_http_call *c, const char *name);
 
 /* ---- background work ---------------------------------------------------------
  *

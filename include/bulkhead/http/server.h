@@ -27,6 +27,7 @@
 
 struct bh_ctx;
 struct bh_http_server;
+struct bh_tls_config;
 
 /*
  * Limits and times; zero means the default beside the field.  What exceeds one
@@ -48,6 +49,7 @@ struct bh_http_options {
     int64_t  request_timeout; /* ns, deadline of bh_http_ctx: 0, none */
     int64_t  drain_timeout;   /* ns, for requests in flight when stopping: 10 s */
     size_t   stack_size;      /* of handlers, bytes: 256 KiB */
+    bool     no_h2c;          /* no HTTP/2 in the clear, which clients start by its preface */
 };
 
 /* bh_http_server_new -- Owns: the caller; *options (NULL: all defaults) is copied. */
@@ -106,6 +108,8 @@ bh_http_fn bh_http_access_log;
 
 /* bh_http_listen -- listen on address (see net.h); may be called for several.  Returns: 0 or an error. */
 int bh_http_listen(struct bh_http_server *s, const char *address);
+/* bh_http_listen_tls -- the same through TLS, with HTTP/2 if the client wants it.  Owns: a reference to config. */
+int bh_http_listen_tls(struct bh_http_server *s, const char *address, struct bh_tls_config *config);
 /* bh_http_address -- where the first one listens, "127.0.0.1:8080". */
 const char *bh_http_address(struct bh_http_server *s);
 
