@@ -417,6 +417,15 @@ bh_write(struct bh_conn *c, const void *data, size_t size)
     return rt_likely(error == 0) ? (ssize_t)written : write_fail(c, error, written);
 }
 
+ssize_t
+bh_sendfile(struct bh_conn *c, int fd, int64_t offset, size_t size)
+{
+    size_t written = 0;
+    int    error = rt_netfd_sendfile(&check_conn(c)->n, fd, offset, size, &written);
+
+    return rt_likely(error == 0) ? (ssize_t)written : write_fail(c, error, written);
+}
+
 int
 bh_conn_wait_readable(struct bh_conn *c)
 {

@@ -33,6 +33,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -42,6 +43,7 @@
 
 enum { CLOSED = 1, CALL = 2 };
 enum { WRITE_VECTORS = 64 }; /* handed to the kernel at a time: 1 KiB of stack */
+enum { FILE_PIECE = 1 << 20, FILE_TIMED = 64 << 10 }; /* of a file: a call, a write timeout */
 
 /*
  * In libc these are cancellation points of POSIX threads, which costs two atomic
@@ -582,4 +584,47 @@ rt_netfd_writev(struct rt_netfd *n, const struct iovec *iov, int count, size_t *
     bh_mutex_unlock(&n->write_lock);
     rt_netfd_end(n);
     return error;
+}
+
+/* ---- files ---------------------------------------------------------------- */
+
+struct file_rest {
+    int    fd;
+    off_t  offset;
+    size_t size;
+};
+
+static ssize_t
+call_sendfile(struct rt_netfd *n, void *arg)
+{
+    struct file_rest *r = arg;
+    ssize_t put = sendfile(n->fd, r->fd, &r->offset, r->size < FILE_PIECE ? r->size : FILE_PIECE);
+
+    return put < 0 ? -errno : put;
+}
+
+int
+rt_netfd_sendfile(struct rt_netfd *n, int fd, int64_t offset, size_t size, size_t *written)
+{
+    struct file_rest r = { fd, offset, size };
+    size_t           timed = 0;
+    ssize_t          put = 1;
+    int              error = rt_netfd_begin(n);
+
+    if (error != 0)
+        return error;
+    bh_mutex_lock(&n->write_lock);
+    while (r.size > 0 && (put = rt_netfd_do(n, RT_POLL_WRITE, call_sendfile, &r)) > 0) {
+        r.size -= (size_t)put;
+        *written += (size_t)put;
+        timed += (size_t)put;
+        if (timed >= FILE_TIMED) {
+            end_write_timeout(n);
+            timed = 0;
+        }
+    }
+    end_write_timeout(n);
+    bh_mutex_unlock(&n->write_lock);
+    rt_netfd_end(n);
+    return put > 0 ? 0 : put == 0 ? -EIO : (int)put;
 }

@@ -76,6 +76,11 @@ ssize_t rt_netfd_try_read(struct rt_netfd *n, void *buffer, size_t size);
 ssize_t rt_netfd_readv(struct rt_netfd *n, const struct iovec *iov, int count);
 int     rt_netfd_writev(struct rt_netfd *n, const struct iovec *iov, int count, size_t *written);
 int     rt_netfd_write(struct rt_netfd *n, const void *data, size_t size, size_t *written);
+/*
+ * rt_netfd_sendfile -- all of size bytes of the file fd.  Returns: 0, -EIO if it is shorter, or an error.
+ * A write timeout begins anew after 64 KiB.
+ */
+int     rt_netfd_sendfile(struct rt_netfd *n, int fd, int64_t offset, size_t size, size_t *written);
 int     rt_netfd_wait_readable(struct rt_netfd *n);
 /*
  * rt_netfd_go_when_readable -- start fn on a new goroutine once n is readable, its deadline passes, or

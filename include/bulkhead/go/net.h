@@ -82,6 +82,12 @@ ssize_t bh_write(struct bh_conn *c, const void *data, size_t size);
 ssize_t bh_readv(struct bh_conn *c, const struct iovec *iov, int count);
 ssize_t bh_writev(struct bh_conn *c, const struct iovec *iov, int count);
 /*
+ * bh_sendfile -- size bytes of the file fd, from offset, uncopied.  Waits for the socket; not for
+ * the disk as a goroutine should, so a cold file may hold up its thread.  Its position stays.
+ * Returns: size; -EIO if the file is shorter, what there is having been sent; or as bh_write.
+ */
+ssize_t bh_sendfile(struct bh_conn *c, int fd, int64_t offset, size_t size);
+/*
  * bh_recv_from, bh_send_to -- one datagram; peer is text of at most `peer_size`, 64 will do.
  * What does not fit the buffer is lost.
  */
