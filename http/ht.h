@@ -272,7 +272,7 @@ struct ht_wire {
     int (*head)(struct ht_call *x, int64_t size);
     /* Bytes of the body; may block while the client is slow. */
     int (*send)(struct ht_call *x, const void *data, size_t size);
-    /* The same from a file; NULL if the protocol can do no better than reading it. */
+    /* The same from a file; NULL or -ENOTSUP if the protocol can do no better than reading it. */
     int (*send_file)(struct ht_call *x, int fd, int64_t offset, int64_t size);
     int (*flush)(struct ht_call *x);
     /* The body is complete: its end, and the trailers. */

@@ -306,6 +306,22 @@ send_bytes(struct ht_call *x, const void *data, size_t size)
 }
 
 static int
+send_file(struct ht_call *x, int fd, int64_t offset, int64_t size)
+{
+    struct ht_conn *k = x->k;
+    ssize_t         n;
+
+    if (x->send_chunked || k->io.tls != NULL)
+        return -ENOTSUP;
+    if (ht_flush(k) < 0)
+        return k->error;
+    n = bh_sendfile(k->io.conn, fd, offset, (size_t)size);
+    if (n < 0)
+        k->error = (int)n;
+    return n < 0 ? (int)n : 0;
+}
+
+static int
 send_end(struct ht_call *x)
 {
     struct ht_conn *k = x->k;
@@ -459,6 +475,7 @@ read_body(struct ht_call *x, void *buffer, size_t size)
 const struct ht_wire ht_http1_wire = {
     .head = send_head,
     .send = send_bytes,
+    .send_file = send_file,
     .flush = flush,
     .end = send_end,
     .interim = send_interim,

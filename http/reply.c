@@ -431,7 +431,7 @@ int
 bh_http_send_file(struct bh_http_call *c, int fd, int64_t offset, int64_t size)
 {
     struct ht_call *x = ht_own(c);
-    int             rc;
+    int             rc = -ENOTSUP;
 
     if (check_more(x, "bh_http_send_file", (uint64_t)size) < 0)
         return x->error;
@@ -441,13 +441,12 @@ bh_http_send_file(struct bh_http_call *c, int fd, int64_t offset, int64_t size)
     }
     if (x->wire->send_file != NULL) /* whether it is filtered is known from here on */
         (void)commit_started(x, BH_HTTP_MORE);
-    if (x->wire->send_file == NULL || is_filtered(x)) {
+    if (x->wire->send_file != NULL && !is_filtered(x))
+        rc = x->wire->send_file(x, fd, offset, size);
+    if (rc == -ENOTSUP)
         rc = copy_file(c, fd, offset, size);
-    } else {
-        rc = sent(x, x->wire->send_file(x, fd, offset, size));
-        if (rc == 0)
-            x->pub.sent += (uint64_t)size;
-    }
+    else if (sent(x, rc) == 0)
+        x->pub.sent += (uint64_t)size;
     if (rc == -EIO && x->reply == HT_REPLY_COMMITTED)
         ht_break(x);
     else if (rc == -EIO)
