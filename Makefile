@@ -43,7 +43,10 @@ clash_step := $(if $(filter aarch64,$(ARCH)),$(if $(findstring clang,$(CC)),,--p
 CFLAGS_ALL := -std=gnu17 $(OPT) -g $(WARN) -Werror -fno-strict-aliasing -fno-omit-frame-pointer \
           -fstack-clash-protection $(clash_step) -fno-optimize-sibling-calls -pthread -D_GNU_SOURCE \
           -DBH_VERSION='"$(VERSION)"' $(sanflags) $(CFLAGS)
-LIBS   := -pthread -ldl
+CXX    := $(subst gcc,g++,$(subst clang,clang++,$(CC)))
+CXXFLAGS_ALL := -std=gnu++17 $(OPT) -g -Wall -Wextra -Werror -fno-strict-aliasing -fno-omit-frame-pointer \
+          -fstack-clash-protection -fno-exceptions -fno-rtti -pthread $(sanflags) $(CXXFLAGS)
+LIBS   := $(if $(cross),,-Wl,--as-needed -lsimdjson -lstdc++) -pthread -ldl
 RUNENV ?=
 
 all:
@@ -51,7 +54,7 @@ all:
 # ---- layers -------------------------------------------------------------
 # $(call layer,NAME,LOWER LAYERS): one archive, and one program per *_test.c
 define layer
-$1.src  := $$(filter-out %_test.c,$$(wildcard $1/*.c $1/*/*.c)) $$(wildcard $1/*_$(ARCH).S)
+$1.src  := $$(filter-out %_test.c,$$(wildcard $1/*.c $1/*/*.c)) $$(wildcard $1/*.cc $1/*_$(ARCH).S)
 $1.obj  := $$(patsubst %,$O/%.o,$$($1.src))
 $1.test := $$(patsubst %.c,$O/%,$$(wildcard $1/*_test.c $1/*/*_test.c))
 $O/lib/libbh_$1.a: $$($1.obj) ; @mkdir -p $$(@D); rm -f $$@; $$(AR) rcs $$@ $$^
@@ -77,6 +80,11 @@ $O/runtime/cleanup_test.c.o: CFLAGS_ALL += -fexceptions
 
 layers := $(patsubst %,$O/lib/libbh_%.a,observe http runtime base)
 
+# C++ where a library is C++; its headers are not ours to warn about.
+$O/%.cc.o: %.cc
+	@mkdir -p $(@D); echo "  CXX $<"; $(CXX) $(CXXFLAGS_ALL) $(own) -MMD -MP -c -o $@ $<
+$O/pic/%.cc.o: %.cc
+	@mkdir -p $(@D); $(CXX) $(CXXFLAGS_ALL) -fPIC $(own) -MMD -MP -c -o $@ $<
 $O/%.o: %
 	@mkdir -p $(@D); echo "  CC  $<"; $(CC) $(CFLAGS_ALL) -Iinclude -Itest $(own) -MMD -MP -c -o $@ $<
 $O/pic/%.o: %

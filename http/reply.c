@@ -326,17 +326,6 @@ bh_http_reply(struct bh_http_call *c, int status, const char *format, ...)
     return 0;
 }
 
-int
-bh_http_reply_json(struct bh_http_call *c, int status, const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    reply_printed(c, status, "application/json", format, args);
-    va_end(args);
-    return 0;
-}
-
 /* ---- replies piece by piece -------------------------------------------------------------- */
 
 void
@@ -521,9 +510,9 @@ ht_reply_error(struct ht_call *x, int status, const char *reason)
     x->trailers_end = &x->trailers;
     x->filters = NULL;
     if (wants_json(x))
-        (void)bh_http_reply_json(c, status,
-                                 "{\"status\":%d,\"error\":\"%s\",\"request\":%llu}\n", status,
-                                 reason != NULL ? reason : words, (unsigned long long)c->id);
+        (void)bh_http_reply_json(c, status, "{\"status\":%d,\"error\":%s,\"request\":%llu}\n",
+                                 status, reason != NULL ? reason : words,
+                                 (unsigned long long)c->id);
     else
         (void)bh_http_reply(c, status, "%d %s%s%s\n", status, words, reason != NULL ? ": " : "",
                             reason != NULL ? reason : "");
@@ -539,6 +528,9 @@ reply_to_error(struct ht_call *x, int rc)
         return;
     case -EMSGSIZE:
         ht_reply_error(x, 413, NULL);
+        return;
+    case -EPROTOTYPE:
+        ht_reply_error(x, 415, x->body_reason);
         return;
     case BH_EDEADLINE:
         ht_reply_error(x, 408, NULL);

@@ -16,6 +16,8 @@ packages='
 build    make                   the build
 build    gcc                    the compiler
 build    libc6-dev              headers of the C library
+build    g++                    compiles the few lines around simdjson
+build    libsimdjson-dev        reads JSON
 build    pkg-config             finds the installed library (bulkhead.pc)
 test     clang                  second compiler: every header and fault test must pass with both
 test     node-llhttp            an HTTP/1.1 parser that the fuzzer holds ours against
@@ -34,7 +36,6 @@ aarch64  libc6-dev-arm64-cross  its C library
 aarch64  qemu-user              runs what it builds
 valgrind valgrind               uninitialised reads
 peers    golang-go              Go, the peer of every benchmark
-peers    g++                    compiles the Boost.Fiber peer
 peers    libboost-fiber-dev     Boost.Fiber
 peers    wrk                    HTTP load
 peers    nginx-light            nginx, a peer of the HTTP benchmark

@@ -136,7 +136,7 @@ int bh_http_add_header(struct bh_http_call *c, const char *name, const char *val
 int bh_http_reply(struct bh_http_call *c, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* bh_http_reply_json -- the same with "application/json". */
+/* bh_http_reply_json -- JSON with % where values go: %s is quoted.  See bh_json_print in json.h. */
 int bh_http_reply_json(struct bh_http_call *c, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

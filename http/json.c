@@ -1,0 +1,775 @@
+/*
+ * json.c -- JSON: trees from text, structs from trees, text from values.
+ *
+ * simdjson reads (json_tape.cc); what it leaves is a tape, which becomes a tree in the
+ * arena here, so that nothing has to be freed and no pointer goes stale while the request
+ * lives.  Writing is ours: escape, and put commas where they belong.
+ *
+ * A mistake in the input is an error whose note names the field, as the client wrote the
+ * path to it; a mistake in a format or a nesting is the programmer's, and panics.
+ */
+
+#include <bulkhead/http/json.h>
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include <bulkhead/base/arena.h>
+
+#include "ht.h"
+#include "json_tape.h"
+
+/* ---- from text to a tree --------------------------------------------------------------- */
+
+struct building {
+    struct bh_arena    *arena;
+    struct ht_json_tape tape;
+    const uint64_t     *at; /* the next word */
+};
+
+static const char *
+take_text(struct building *b, uint64_t word, uint32_t *size)
+{
+    const uint8_t *s = b->tape.strings + (word & UINT64_C(0x00ffffffffffffff));
+
+    memcpy(size, s, sizeof *size);
+    return bh_arena_string(b->arena, (const char *)s + sizeof *size, *size);
+}
+
+static void build(struct building *b, struct bh_json *v);
+
+static void
+build_members(struct building *b, struct bh_json *v, char end)
+{
+    const struct bh_json **last = &v->first;
+
+    v->first = NULL;
+    v->size = 0;
+    while ((char)(*b->at >> 56) != end) {
+        struct bh_json *member = bh_arena_alloc(b->arena, sizeof *member);
+        uint32_t        size;
+
+        member->name = end == '}' ? take_text(b, *b->at++, &size) : NULL;
+        member->next = NULL;
+        build(b, member);
+        *last = member;
+        last = &member->next;
+        v->size++;
+    }
+    b->at++;
+}
+
+/* As deep as the parser lets documents be. */
+static void
+build(struct building *b, struct bh_json *v)
+{
+    uint64_t word = *b->at++;
+
+    v->size = 0;
+    switch ((char)(word >> 56)) {
+    case '{':
+        v->type = BH_JSON_OBJECT;
+        build_members(b, v, '}');
+        return;
+    case '[':
+        v->type = BH_JSON_LIST;
+        build_members(b, v, ']');
+        return;
+    case '"':
+        v->type = BH_JSON_TEXT;
+        v->text = take_text(b, word, &v->size);
+        return;
+    case 'l':
+        v->type = BH_JSON_INT;
+        v->integer = (int64_t)*b->at++;
+        return;
+    case 'u': /* beyond int64_t */
+        v->type = BH_JSON_NUMBER;
+        v->number = (double)*b->at++;
+        return;
+    case 'd':
+        v->type = BH_JSON_NUMBER;
+        memcpy(&v->number, b->at++, sizeof v->number);
+        return;
+    case 't':
+    case 'f':
+        v->type = BH_JSON_BOOL;
+        v->boolean = (char)(word >> 56) == 't';
+        return;
+    default:
+        v->type = BH_JSON_NULL;
+        v->first = NULL;
+        return;
+    }
+}
+
+int
+bh_json_parse(struct bh_arena *arena, const char *text, size_t size,
+              const struct bh_json **value)
+{
+    struct building b = { .arena = arena };
+    struct bh_json *root;
+    const char     *wrong;
+
+    if (size > UINT32_MAX)
+        return bh_fail(-EMSGSIZE, "json: %zu bytes are too many", size);
+    wrong = ht_json_tape(text, size, BH_JSON_MAX_DEPTH, &b.tape);
+    if (wrong != NULL)
+        return bh_fail(-EBADMSG, "json: %s", wrong);
+    root = bh_arena_alloc(arena, sizeof *root);
+    root->name = NULL;
+    root->next = NULL;
+    b.at = b.tape.words + 1; /* behind the root's word */
+    build(&b, root);
+    *value = root;
+    return 0;
+}
+
+/* ---- reading a tree ----------------------------------------------------------------------- */
+
+const struct bh_json *
+bh_json_get(const struct bh_json *object, const char *name)
+{
+    const struct bh_json *m = NULL;
+
+    if (object != NULL && object->type == BH_JSON_OBJECT)
+        for (m = object->first; m != NULL && strcmp(m->name, name) != 0;)
+            m = m->next;
+    return m;
+}
+
+const struct bh_json *
+bh_json_at(const struct bh_json *list, uint32_t i)
+{
+    const struct bh_json *m = NULL;
+
+    if (list != NULL && (list->type == BH_JSON_LIST || list->type == BH_JSON_OBJECT))
+        for (m = list->first; m != NULL && i > 0; i--)
+            m = m->next;
+    return m;
+}
+
+const char *
+bh_json_text(const struct bh_json *object, const char *name, const char *otherwise)
+{
+    const struct bh_json *m = bh_json_get(object, name);
+
+    return m != NULL && m->type == BH_JSON_TEXT ? m->text : otherwise;
+}
+
+int64_t
+bh_json_int(const struct bh_json *object, const char *name, int64_t otherwise)
+{
+    const struct bh_json *m = bh_json_get(object, name);
+
+    return m != NULL && m->type == BH_JSON_INT ? m->integer : otherwise;
+}
+
+double
+bh_json_number(const struct bh_json *object, const char *name, double otherwise)
+{
+    const struct bh_json *m = bh_json_get(object, name);
+
+    if (m != NULL && m->type == BH_JSON_INT)
+        return (double)m->integer;
+    return m != NULL && m->type == BH_JSON_NUMBER ? m->number : otherwise;
+}
+
+bool
+bh_json_bool(const struct bh_json *object, const char *name, bool otherwise)
+{
+    const struct bh_json *m = bh_json_get(object, name);
+
+    return m != NULL && m->type == BH_JSON_BOOL ? m->boolean : otherwise;
+}
+
+/* ---- binding --------------------------------------------------------------------------------- */
+
+/* Where in the document, for messages: a chain from the inside out. */
+struct place {
+    const struct place *outer;
+    const char         *name;  /* of a member */
+    size_t              index; /* of a list, if name is NULL */
+};
+
+static size_t
+put_place(char *to, size_t room, const struct place *p)
+{
+    size_t n = p->outer != NULL ? put_place(to, room, p->outer) : 0;
+    int    more;
+
+    if (n >= room)
+        return n;
+    more = p->name != NULL ? snprintf(to + n, room - n, "%s%s", n > 0 ? "." : "", p->name)
+                           : snprintf(to + n, room - n, "[%zu]", p->index);
+    return n + (more > 0 ? (size_t)more : 0);
+}
+
+static int wrong(const struct place *p, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static int
+wrong(const struct place *p, const char *format, ...)
+{
+    char    where[128], what[128];
+    va_list args;
+
+    where[0] = '\0';
+    (void)put_place(where, sizeof where, p);
+    va_start(args, format);
+    (void)vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    return bh_fail(-EINVAL, "%s: %s", where, what);
+}
+
+static int
+check_range(const struct place *p, const struct bh_json_field *f, double n, const char *of)
+{
+    if (f->min == 0 && f->max == 0)
+        return 0;
+    if (n < f->min)
+        return of[0] == '\0' ? wrong(p, "must be at least %.15g", f->min)
+                             : wrong(p, "must have at least %.15g %s", f->min, of);
+    if (n > f->max && f->max != 0)
+        return of[0] == '\0' ? wrong(p, "must be at most %.15g", f->max)
+                             : wrong(p, "must have at most %.15g %s", f->max, of);
+    return 0;
+}
+
+static int
+bind_int(const struct place *p, const struct bh_json_field *f, const struct bh_json *v,
+         void *to)
+{
+    int64_t n = v->integer;
+    int     bits = (int)f->size * 8, rc;
+
+    if (v->type != BH_JSON_INT)
+        return wrong(p, "must be a whole number");
+    rc = check_range(p, f, (double)n, "");
+    if (rc < 0)
+        return rc;
+    if (bits < 64 && (n < -(INT64_C(1) << (bits - 1)) || n >= INT64_C(1) << (bits - 1)))
+        return wrong(p, "is out of range");
+    switch (f->size) {
+    case 1:
+        *(int8_t *)to = (int8_t)n;
+        return 0;
+    case 2:
+        *(int16_t *)to = (int16_t)n;
+        return 0;
+    case 4:
+        *(int32_t *)to = (int32_t)n;
+        return 0;
+    default:
+        BH_REQUIRE(f->size == 8);
+        *(int64_t *)to = n;
+        return 0;
+    }
+}
+
+static int
+bind_number(const struct place *p, const struct bh_json_field *f, const struct bh_json *v,
+            double *to)
+{
+    double n = v->type == BH_JSON_INT ? (double)v->integer : v->number;
+
+    if (v->type != BH_JSON_INT && v->type != BH_JSON_NUMBER)
+        return wrong(p, "must be a number");
+    *to = n;
+    return check_range(p, f, n, "");
+}
+
+static size_t
+characters(const struct bh_json *v)
+{
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < v->size; i++)
+        n += (v->text[i] & 0xc0) != 0x80;
+    return n;
+}
+
+static int
+bind_text(const struct place *p, const struct bh_json_field *f, const struct bh_json *v,
+          const char **to)
+{
+    if (v->type != BH_JSON_TEXT)
+        return wrong(p, "must be a text");
+    if (strlen(v->text) != v->size)
+        return wrong(p, "may not contain a NUL");
+    *to = v->text;
+    return check_range(p, f, (double)characters(v), "characters");
+}
+
+static int bind_object(struct bh_arena *arena, const struct place *p,
+                       const struct bh_json_field *fields, const struct bh_json *v, char *out);
+
+static int
+bind_list(struct bh_arena *arena, const struct place *p, const struct bh_json_field *f,
+          const struct bh_json *v, char *out)
+{
+    struct place at = { .outer = p };
+    char        *items;
+    int          rc;
+
+    if (v->type != BH_JSON_LIST)
+        return wrong(p, "must be a list");
+    rc = check_range(p, f, v->size, "items");
+    if (rc < 0)
+        return rc;
+    items = bh_arena_alloc(arena, (v->size + (size_t)1) * f->item_size);
+    memset(items, 0, (v->size + (size_t)1) * f->item_size);
+    *(void **)(void *)(out + f->offset) = items;
+    *(size_t *)(void *)(out + f->count_offset) = v->size;
+    for (const struct bh_json *m = v->first; m != NULL && rc == 0; m = m->next) {
+        rc = bind_object(arena, &at, f->fields, m, items);
+        items += f->item_size;
+        at.index++;
+    }
+    return rc;
+}
+
+static int
+bind_field(struct bh_arena *arena, const struct place *p, const struct bh_json_field *f,
+           const struct bh_json *v, char *out)
+{
+    void *to = out + f->offset;
+
+    switch (f->kind) {
+    case BH_JSON_KIND_INT:
+        return bind_int(p, f, v, to);
+    case BH_JSON_KIND_NUMBER:
+        return bind_number(p, f, v, to);
+    case BH_JSON_KIND_BOOL:
+        *(bool *)to = v->boolean;
+        return v->type == BH_JSON_BOOL ? 0 : wrong(p, "must be true or false");
+    case BH_JSON_KIND_TEXT:
+        return bind_text(p, f, v, to);
+    case BH_JSON_KIND_VALUE:
+        *(const struct bh_json **)to = v;
+        return 0;
+    case BH_JSON_KIND_OBJECT:
+        return bind_object(arena, p, f->fields, v, to);
+    case BH_JSON_KIND_LIST:
+        return bind_list(arena, p, f, v, out);
+    default:
+        bh_panic("json: field \"%s\" is of no kind", f->name);
+    }
+}
+
+static int
+bind_object(struct bh_arena *arena, const struct place *p, const struct bh_json_field *fields,
+            const struct bh_json *v, char *out)
+{
+    int rc = 0;
+
+    if (v->type != BH_JSON_OBJECT)
+        return p != NULL ? wrong(p, "must be an object")
+                         : bh_fail(-EINVAL, "json: must be an object");
+    for (const struct bh_json_field *f = fields; f->name != NULL && rc == 0; f++) {
+        const struct bh_json *m = bh_json_get(v, f->name), *again = m;
+        struct place          at = { .outer = p, .name = f->name };
+
+        while (again != NULL && (again = again->next) != NULL)
+            if (strcmp(again->name, f->name) == 0)
+                return wrong(&at, "is given twice");
+        if (m != NULL && (m->type != BH_JSON_NULL || f->kind == BH_JSON_KIND_VALUE))
+            rc = bind_field(arena, &at, f, m, out);
+        else if (f->required)
+            rc = wrong(&at, "is missing");
+    }
+    return rc;
+}
+
+int
+bh_json_bind(struct bh_arena *arena, const struct bh_json *object,
+             const struct bh_json_field *fields, void *out)
+{
+    return bind_object(arena, NULL, fields, object, out);
+}
+
+/* ---- of a request -------------------------------------------------------------------------------- */
+
+/* An application/json, or anything/something+json, whatever its parameters. */
+static bool
+is_json(const char *type)
+{
+    size_t length = strcspn(type, "; \t");
+
+    return (length == 16 && strncasecmp(type, "application/json", 16) == 0) ||
+           (length > 5 && strncasecmp(type + length - 5, "+json", 5) == 0);
+}
+
+/* The reply, if the handler has no better one. */
+static int
+refuse_body(struct bh_http_call *c, int rc, int code)
+{
+    const char *note = bh_error_note();
+
+    c->s->body_error = code;
+    c->s->body_reason = bh_arena_string(c->arena, note, strlen(note));
+    return rc;
+}
+
+int
+bh_http_json(struct bh_http_call *c, const struct bh_json **value)
+{
+    const char *type = bh_http_header(c, "content-type"), *text;
+    ssize_t     size;
+    int         rc;
+
+    if (type != NULL && !is_json(type))
+        return refuse_body(c, bh_fail(-EPROTOTYPE, "application/json is wanted"), -EPROTOTYPE);
+    size = bh_http_body(c, &text);
+    if (size < 0)
+        return (int)size;
+    rc = bh_json_parse(c->arena, text, (size_t)size, value);
+    return rc < 0 ? refuse_body(c, rc, -EBADMSG) : 0;
+}
+
+int
+bh_http_bind(struct bh_http_call *c, const struct bh_json_field *fields, void *out)
+{
+    const struct bh_json *value;
+    int                   rc = bh_http_json(c, &value);
+
+    if (rc < 0)
+        return rc;
+    rc = bh_json_bind(c->arena, value, fields, out);
+    return rc < 0 ? refuse_body(c, rc, -EBADMSG) : 0;
+}
+
+/* ---- writing ---------------------------------------------------------------------------------------- */
+
+static char *
+room_for(struct bh_json_out *o, size_t size)
+{
+    if (o->room - o->size <= size) {
+        size_t room = (o->size + size) * 2 + 256;
+        char  *bigger = bh_arena_alloc(o->arena, room);
+
+        if (o->size > 0)
+            memcpy(bigger, o->text, o->size);
+        o->text = bigger;
+        o->room = room;
+    }
+    return o->text + o->size;
+}
+
+static void
+wrote(struct bh_json_out *o, char *end)
+{
+    o->size = (size_t)(end - o->text);
+    *end = '\0';
+}
+
+static void
+put_raw(struct bh_json_out *o, const char *text, size_t size)
+{
+    char *at = room_for(o, size);
+
+    memcpy(at, text, size);
+    wrote(o, at + size);
+}
+
+/* Six bytes for one at most. */
+static char *
+put_escaped(char *at, const char *text, size_t size)
+{
+    static const char letters[32] = {
+        ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'
+    };
+    size_t plain = 0;
+
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        if (c >= 0x20 && c != '"' && c != '\\')
+            continue;
+        memcpy(at, text + plain, i - plain);
+        at += i - plain;
+        plain = i + 1;
+        *at++ = '\\';
+        if (c >= 0x20 || letters[c] != '\0') {
+            *at++ = c >= 0x20 ? (char)c : letters[c];
+        } else {
+            memcpy(at, "u00", 3);
+            at[3] = (char)('0' + (c >> 4));
+            at[4] = "0123456789abcdef"[c & 15];
+            at += 5;
+        }
+    }
+    memcpy(at, text + plain, size - plain);
+    return at + size - plain;
+}
+
+static void
+put_text(struct bh_json_out *o, const char *text, size_t size)
+{
+    size_t escapes = 0;
+    char  *at;
+
+    for (size_t i = 0; i < size; i++)
+        escapes += (unsigned char)text[i] < 0x20 || text[i] == '"' || text[i] == '\\';
+    at = room_for(o, size + 5 * escapes + 2);
+    *at++ = '"';
+    at = put_escaped(at, text, size);
+    *at++ = '"';
+    wrote(o, at);
+}
+
+/* The comma before a value, and its name. */
+static void
+start(struct bh_json_out *o, const char *name)
+{
+    char last = o->size > 0 ? o->text[o->size - 1] : '[';
+
+    if (last != '[' && last != '{' && last != ':' && last != ',')
+        put_raw(o, ",", 1);
+    if (name != NULL) {
+        put_text(o, name, strlen(name));
+        put_raw(o, ":", 1);
+    }
+}
+
+void
+bh_json_open(struct bh_json_out *o, const char *name, char bracket)
+{
+    BH_REQUIRE(bracket == '[' || bracket == '{');
+    start(o, name);
+    put_raw(o, &bracket, 1);
+}
+
+void
+bh_json_close(struct bh_json_out *o, char bracket)
+{
+    BH_REQUIRE(bracket == ']' || bracket == '}');
+    put_raw(o, &bracket, 1);
+}
+
+void
+bh_json_add_bytes(struct bh_json_out *o, const char *name, const char *text, size_t size)
+{
+    start(o, name);
+    if (text == NULL)
+        put_raw(o, "null", 4);
+    else
+        put_text(o, text, size);
+}
+
+void
+bh_json_add_text(struct bh_json_out *o, const char *name, const char *text)
+{
+    bh_json_add_bytes(o, name, text, text != NULL ? strlen(text) : 0);
+}
+
+static void
+put_int(struct bh_json_out *o, int64_t number)
+{
+    char *at = room_for(o, 24);
+
+    if (number < 0)
+        *at++ = '-';
+    wrote(o, ht_put_number(at, number < 0 ? -(uint64_t)number : (uint64_t)number));
+}
+
+static void
+put_double(struct bh_json_out *o, double number)
+{
+    char *at = room_for(o, 32);
+
+    if (isfinite(number))
+        wrote(o, ht_json_put_number(at, number));
+    else
+        put_raw(o, "null", 4);
+}
+
+void
+bh_json_add_int(struct bh_json_out *o, const char *name, int64_t number)
+{
+    start(o, name);
+    put_int(o, number);
+}
+
+void
+bh_json_add_number(struct bh_json_out *o, const char *name, double number)
+{
+    start(o, name);
+    put_double(o, number);
+}
+
+void
+bh_json_add_bool(struct bh_json_out *o, const char *name, bool value)
+{
+    start(o, name);
+    put_raw(o, value ? "true" : "false", value ? 4 : 5);
+}
+
+static void
+put_value(struct bh_json_out *o, const struct bh_json *v)
+{
+    switch (v->type) {
+    case BH_JSON_NULL:
+        put_raw(o, "null", 4);
+        return;
+    case BH_JSON_BOOL:
+        put_raw(o, v->boolean ? "true" : "false", v->boolean ? 4 : 5);
+        return;
+    case BH_JSON_INT:
+        put_int(o, v->integer);
+        return;
+    case BH_JSON_NUMBER:
+        put_double(o, v->number);
+        return;
+    case BH_JSON_TEXT:
+        put_text(o, v->text, v->size);
+        return;
+    default:
+        put_raw(o, v->type == BH_JSON_LIST ? "[" : "{", 1);
+        for (const struct bh_json *m = v->first; m != NULL; m = m->next)
+            bh_json_add_value(o, v->type == BH_JSON_LIST ? NULL : m->name, m);
+        put_raw(o, v->type == BH_JSON_LIST ? "]" : "}", 1);
+        return;
+    }
+}
+
+void
+bh_json_add_value(struct bh_json_out *o, const char *name, const struct bh_json *value)
+{
+    start(o, name);
+    if (value != NULL)
+        put_value(o, value);
+    else
+        put_raw(o, "null", 4);
+}
+
+/* ---- printing ------------------------------------------------------------------------------------------ */
+
+/* What stands behind a '%': flags of length, and the letter. */
+static int64_t
+take_signed(const char *length, va_list *args)
+{
+    if (strcmp(length, "") == 0)
+        return va_arg(*args, int);
+    return strcmp(length, "ll") == 0 ? va_arg(*args, long long) : va_arg(*args, long);
+}
+
+static uint64_t
+take_unsigned(const char *length, va_list *args)
+{
+    if (strcmp(length, "") == 0)
+        return va_arg(*args, unsigned);
+    return strcmp(length, "ll") == 0 ? va_arg(*args, unsigned long long)
+                                     : va_arg(*args, unsigned long);
+}
+
+static void
+print_text(struct bh_json_out *o, int precision, const char *text)
+{
+    size_t size = 0;
+
+    if (text != NULL)
+        size = precision >= 0 ? strnlen(text, (size_t)precision) : strlen(text);
+    if (text != NULL)
+        put_text(o, text, size);
+    else
+        put_raw(o, "null", 4);
+}
+
+/* One conversion.  Returns: behind it. */
+static const char *
+print_one(struct bh_json_out *o, const char *p, va_list *args)
+{
+    int    precision = -1;
+    char   length[3] = "";
+    size_t n = 0;
+
+    if (p[0] == '.' && p[1] == '*') {
+        precision = va_arg(*args, int);
+        p += 2;
+    }
+    while ((*p == 'l' || *p == 'z') && n < 2)
+        length[n++] = *p++;
+    switch (*p) {
+    case 's':
+        print_text(o, precision, va_arg(*args, const char *));
+        break;
+    case 'd':
+    case 'i':
+        put_int(o, take_signed(length, args));
+        break;
+    case 'u': {
+        char *at = room_for(o, 24);
+
+        wrote(o, ht_put_number(at, take_unsigned(length, args)));
+        break;
+    }
+    case 'g':
+        put_double(o, va_arg(*args, double));
+        break;
+    case 'p': {
+        const struct bh_json *v = va_arg(*args, const void *);
+
+        put_value(o, v != NULL ? v : &(struct bh_json){ .type = BH_JSON_NULL });
+        break;
+    }
+    case '%':
+        put_raw(o, "%", 1);
+        break;
+    default:
+        bh_panic("json: no conversion %%%s%c", length, *p);
+    }
+    return p + 1;
+}
+
+void
+bh_json_vprint(struct bh_json_out *o, const char *format, va_list args)
+{
+    va_list copy;
+
+    va_copy(copy, args);
+    while (*format != '\0') {
+        size_t plain = strcspn(format, "%");
+
+        put_raw(o, format, plain);
+        format += plain;
+        if (*format == '%')
+            format = print_one(o, format + 1, &copy);
+    }
+    va_end(copy);
+}
+
+void
+bh_json_print(struct bh_json_out *o, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    bh_json_vprint(o, format, args);
+    va_end(args);
+}
+
+int
+bh_http_reply_json(struct bh_http_call *c, int status, const char *format, ...)
+{
+    struct bh_json_out o = { .arena = c->arena };
+    va_list            args;
+
+    va_start(args, format);
+    bh_json_vprint(&o, format, args);
+    va_end(args);
+    return bh_http_reply_bytes(c, status, "application/json", o.text, o.size);
+}
+
+int
+bh_http_reply_value(struct bh_http_call *c, int status, const struct bh_json *value)
+{
+    struct bh_json_out o = { .arena = c->arena };
+
+    bh_json_add_value(&o, NULL, value);
+    return bh_http_reply_bytes(c, status, "application/json", o.text, o.size);
+}
