@@ -61,11 +61,20 @@ ssize_t
 bh_http_read(struct bh_http_call *c, void *buffer, size_t size)
 {
     struct ht_call *x = ht_own(c);
-    ssize_t         n = body_read(x, buffer, size);
+    ssize_t         n;
 
-    if (n > 0 && x->body_read > x->s->o.max_body)
+    if (x->body_since == 0 && x->head.body == HT_BODY_LENGTH && x->head.length > x->max_body)
+        return ht_body_fail(x, -EMSGSIZE, "over the limit");
+    n = body_read(x, buffer, size);
+    if (n > 0 && x->body_read > x->max_body)
         return ht_body_fail(x, -EMSGSIZE, "over the limit");
     return n;
+}
+
+void
+bh_http_limit_body(struct bh_http_call *c, size_t size)
+{
+    ht_own(c)->max_body = size;
 }
 
 /* ---- the whole body -------------------------------------------------------------- */
@@ -76,38 +85,71 @@ free_holder(void *arg)
     free(*(void **)arg);
 }
 
+/* Of a size that is announced and small: straight into the arena. */
+static ssize_t
+read_known(struct bh_http_call *c, size_t length)
+{
+    struct ht_call *x = c->s;
+    char           *to = bh_arena_alloc(x->arena, length + 1);
+    size_t          size = 0;
+    ssize_t         n;
+
+    do {
+        n = bh_http_read(c, to + size, length - size);
+        if (n < 0)
+            return n;
+        size += (size_t)n;
+    } while (n > 0 && size < length);
+    to[size] = '\0';
+    x->body_data = to;
+    return (ssize_t)size;
+}
+
+/* Memory grows as bytes arrive, not as announced. */
+static ssize_t
+read_all(struct bh_http_call *c)
+{
+    struct ht_call *x = c->s;
+    char          **holder = bh_arena_alloc(x->arena, sizeof *holder);
+    size_t          size = 0, room = 0;
+    ssize_t         n;
+
+    *holder = NULL;
+    bh_arena_defer(x->arena, free_holder, holder);
+    do {
+        if (size + 1 >= room) {
+            size_t want = room == 0 ? 4096 : room * 2;
+            char  *bigger = realloc(*holder, want);
+
+            if (bigger == NULL)
+                bh_panic("http: out of memory for a body");
+            *holder = bigger;
+            room = want;
+        }
+        n = bh_http_read(c, *holder + size, room - size - 1);
+        if (n < 0)
+            return n;
+        size += (size_t)n;
+    } while (n > 0);
+    (*holder)[size] = '\0';
+    x->body_data = *holder;
+    return (ssize_t)size;
+}
+
 ssize_t
 bh_http_body(struct bh_http_call *c, const char **data)
 {
+    enum { SMALL = 16384 };
     struct ht_call *x = ht_own(c);
-    size_t          limit = x->s->o.max_body, size = 0, room = 0;
-    char          **holder;
-    ssize_t         n;
 
     if (x->body_size < 0) {
-        if (x->head.body == HT_BODY_LENGTH && x->head.length > limit)
-            return ht_body_fail(x, -EMSGSIZE, "over the limit");
-        holder = bh_arena_alloc(x->arena, sizeof *holder);
-        bh_arena_defer(x->arena, free_holder, holder);
-        /* Grown as bytes arrive, not as announced. */
-        do {
-            if (size + 1 >= room) {
-                size_t want = room == 0 ? 4096 : room * 2;
-                char  *bigger = realloc(*holder, want);
+        ssize_t n = x->head.body == HT_BODY_LENGTH && x->head.length <= SMALL
+                        ? read_known(c, (size_t)x->head.length)
+                        : read_all(c);
 
-                if (bigger == NULL)
-                    bh_panic("http: out of memory for a body");
-                *holder = bigger;
-                room = want;
-            }
-            n = bh_http_read(c, *holder + size, room - size - 1);
-            if (n < 0)
-                return n;
-            size += (size_t)n;
-        } while (n > 0);
-        (*holder)[size] = '\0';
-        x->body_data = *holder;
-        x->body_size = (ssize_t)size;
+        if (n < 0)
+            return n;
+        x->body_size = n;
     }
     *data = x->body_data;
     return x->body_size;

@@ -58,6 +58,7 @@ ht_call_new(struct bh_http_server *s, struct ht_kit *kit, const struct ht_wire *
     }
     x->length = -1;
     x->body_size = -1;
+    x->max_body = s->o.max_body;
     x->lines_end = &x->lines;
     x->trailers_end = &x->trailers;
     x->pub = (struct bh_http_call){

@@ -86,13 +86,11 @@ void
 ht_dispatch(struct ht_call *x)
 {
     struct bh_http_server *s = x->s;
-    struct refusal         not_found = { 404, NULL }, too_large = { 413, NULL };
+    struct refusal         not_found = { 404, NULL };
     bh_http_fn            *fn = reply_refusal;
     void                  *arg = &not_found;
 
-    if (x->head.body == HT_BODY_LENGTH && x->head.length > s->o.max_body) {
-        arg = &too_large;
-    } else if (x->pub.path[0] == '*') {
+    if (x->pub.path[0] == '*') {
         fn = reply_options;
     } else {
         ht_router_match(&s->router, x->pub.method, x->pub.path, x->arena, &x->match);

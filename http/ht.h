@@ -331,6 +331,7 @@ struct ht_call {
 
     /* body.c */
     uint64_t            body_read;
+    size_t              max_body;
     int64_t             body_since;
     bool                body_done, continued;
     int                 body_error;

@@ -100,6 +100,9 @@ ssize_t bh_http_body(struct bh_http_call *c, const char **data);
 /* bh_http_read -- the next bytes of the body.  Returns: how many, 0 at its end, errors as above. */
 ssize_t bh_http_read(struct bh_http_call *c, void *buffer, size_t size);
 
+/* bh_http_limit_body -- of this request, instead of the server's max_body; before it is read. */
+void bh_http_limit_body(struct bh_http_call *c, size_t size);
+
 /* bh_http_request_trailer -- a field behind the body; NULL if absent, or the body is not read to its end. */
 const char *bh_http_request_trailer(struct bh_http_call *c, const char *name);
 
