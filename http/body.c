@@ -23,6 +23,16 @@ ht_body_fail(struct ht_call *x, int code, const char *why)
     return bh_fail(code, "body of request %llu: %s", (unsigned long long)x->pub.id, why);
 }
 
+int
+ht_body_refuse(struct bh_http_call *c, int code, const char *why)
+{
+    struct ht_call *x = ht_own(c);
+
+    x->body_error = code;
+    x->body_reason = why;
+    return bh_fail(code, "%s", why);
+}
+
 int64_t
 ht_body_deadline(const struct ht_call *x)
 {

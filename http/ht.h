@@ -335,7 +335,7 @@ struct ht_call {
     int64_t             body_since;
     bool                body_done, continued;
     int                 body_error;
-    const char         *body_reason; /* of -EBADMSG: static text */
+    const char         *body_reason; /* of body_error, if there is more to say */
     const char         *body_data; /* of bh_http_body */
     ssize_t             body_size;
     struct ht_line     *request_trailers;
@@ -395,6 +395,8 @@ bool ht_body_discard(struct ht_call *x);
 int64_t ht_body_deadline(const struct ht_call *x);
 /* ht_body_fail -- note and return an error of the body; why is static. */
 ssize_t ht_body_fail(struct ht_call *x, int code, const char *why);
+/* ht_body_refuse -- note what is wrong with a body that was read; why lives as long as the call.  Returns: code. */
+int ht_body_refuse(struct bh_http_call *c, int code, const char *why);
 
 /* ---- reply.c ---------------------------------------------------------------------- */
 

@@ -404,14 +404,13 @@ is_json(const char *type)
            (length > 5 && strncasecmp(type + length - 5, "+json", 5) == 0);
 }
 
-/* The reply, if the handler has no better one. */
+/* Malformed, and why is in the note. */
 static int
-refuse_body(struct bh_http_call *c, int rc, int code)
+refuse_noted(struct bh_http_call *c, int rc)
 {
     const char *note = bh_error_note();
 
-    c->s->body_error = code;
-    c->s->body_reason = bh_arena_string(c->arena, note, strlen(note));
+    (void)ht_body_refuse(c, -EBADMSG, bh_arena_string(c->arena, note, strlen(note)));
     return rc;
 }
 
@@ -423,12 +422,12 @@ bh_http_json(struct bh_http_call *c, const struct bh_json **value)
     int         rc;
 
     if (type != NULL && !is_json(type))
-        return refuse_body(c, bh_fail(-EPROTOTYPE, "application/json is wanted"), -EPROTOTYPE);
+        return ht_body_refuse(c, -EPROTOTYPE, "application/json is wanted");
     size = bh_http_body(c, &text);
     if (size < 0)
         return (int)size;
     rc = bh_json_parse(c->arena, text, (size_t)size, value);
-    return rc < 0 ? refuse_body(c, rc, -EBADMSG) : 0;
+    return rc < 0 ? refuse_noted(c, rc) : 0;
 }
 
 int
@@ -440,7 +439,7 @@ bh_http_bind(struct bh_http_call *c, const struct bh_json_field *fields, void *o
     if (rc < 0)
         return rc;
     rc = bh_json_bind(c->arena, value, fields, out);
-    return rc < 0 ? refuse_body(c, rc, -EBADMSG) : 0;
+    return rc < 0 ? refuse_noted(c, rc) : 0;
 }
 
 /* ---- writing ---------------------------------------------------------------------------------------- */

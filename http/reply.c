@@ -527,7 +527,7 @@ reply_to_error(struct ht_call *x, int rc)
         ht_reply_error(x, 500, rc == 0 ? "no reply" : NULL);
         return;
     case -EMSGSIZE:
-        ht_reply_error(x, 413, NULL);
+        ht_reply_error(x, 413, x->body_reason);
         return;
     case -EPROTOTYPE:
         ht_reply_error(x, 415, x->body_reason);
