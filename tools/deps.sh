@@ -17,6 +17,7 @@ build    make                   the build
 build    gcc                    the compiler
 build    libc6-dev              headers of the C library
 build    g++                    compiles the few lines around simdjson
+build    libssl-dev             TLS, signatures
 build    libsimdjson-dev        reads JSON
 build    pkg-config             finds the installed library (bulkhead.pc)
 test     clang                  second compiler: every header and fault test must pass with both
@@ -40,7 +41,6 @@ peers    libboost-fiber-dev     Boost.Fiber
 peers    wrk                    HTTP load
 peers    nginx-light            nginx, a peer of the HTTP benchmark
 peers    libh2o-evloop-dev      h2o, a peer of the HTTP benchmark
-peers    libssl-dev             headers that h2o includes
 '
 
 only_say=no
