@@ -15,6 +15,7 @@
 #include <bulkhead/go/ctx.h>
 #include <bulkhead/go/error.h>
 #include <bulkhead/go/timer.h>
+#include <bulkhead/http/json.h>
 #include <bulkhead/http/server.h>
 
 static int
@@ -22,6 +23,17 @@ hello(struct bh_http_call *c, void *arg)
 {
     (void)arg;
     return bh_http_reply_bytes(c, 200, "text/plain", "Hello, World!", 13);
+}
+
+/* Parsed into a tree, and built anew from it. */
+static int
+echo(struct bh_http_call *c, void *arg)
+{
+    const struct bh_json *value;
+    int                   rc = bh_http_json(c, &value);
+
+    (void)arg;
+    return rc < 0 ? rc : bh_http_reply_value(c, 200, value);
 }
 
 static int
@@ -69,7 +81,7 @@ serve(bool full, const char *address)
     if (full)
         bh_http_use(s, with_deadline, NULL);
     bh_http_handle(s, "GET /hello", hello, NULL);
-    bh_http_handle(s, "POST /hello", hello, NULL);
+    bh_http_handle(s, "POST /echo", echo, NULL);
     bh_http_handle(s, "GET /users/{id}", hello, NULL);
     rc = bh_http_listen(s, address);
     if (rc == 0)

@@ -3,18 +3,19 @@
 # run.sh -- our HTTP server and its peers, same machine, same run.
 #
 #     run.sh DIRECTORY        where hello, floor, idle, go_http and h2o_http were built
-#     SECONDS=3 RUNS=5 CONNECTIONS="64 512" IDLE=10000 ONLY="ours floor"
+#     SECONDS=3 RUNS=5 WORKLOADS="hello_64 json" IDLE=10000 ONLY="ours floor"
 #
-# The server runs on CPU 0, wrk on CPU 1.  The figure is CPU time per request: user and
-# system time of the server's processes from /proc, divided by the replies wrk
-# counted.  Servers take turns, since a machine has slow and fast seconds: the ratio is
+# The server runs on CPU 0, the load on CPU 1.  The figure is CPU time per request: user and
+# system time of the server's processes from /proc, divided by the replies that
+# came.  Servers take turns, since a machine has slow and fast seconds: the ratio is
 # the median of the ratios of single rounds.  Ends with rows, tab-separated:
 #
 #     metric  ours  peer  peer's name  ratio  target  ok|short
 
 set -u
 bin=$1
-seconds=${BENCH_SECONDS:-3} runs=${RUNS:-5} connections=${CONNECTIONS:-64 512} idle=${IDLE:-10000}
+seconds=${BENCH_SECONDS:-3} runs=${RUNS:-5} idle=${IDLE:-10000}
+workloads=${WORKLOADS:-hello_64 hello_512 json}
 only=${ONLY:-ours full floor h2o nginx go}
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -77,14 +78,30 @@ ticks() { # NAME: of user and system time
     echo $total
 }
 
-load() { # NAME CONNECTIONS SECONDS: prints microseconds per request
+# One workload: who takes part, and what loads them.  $1 is the port, $2 the seconds; the
+# command says "N requests in ..." as wrk does.
+servers() { # WORKLOAD
+    case $1 in
+    json) echo "ours h2o go" ;;
+    *) echo "ours full floor h2o nginx go" ;;
+    esac
+}
+
+command_of() { # WORKLOAD PORT SECONDS
+    case $1 in
+    hello_*) wrk -t1 -c"${1#hello_}" -d"$3s" "http://127.0.0.1:$2/hello" ;;
+    json) wrk -t1 -c64 -d"$3s" -s "$here/json.lua" "http://127.0.0.1:$2/echo" ;;
+    esac
+}
+
+load() { # WORKLOAD NAME SECONDS: prints microseconds per request
     local before after replies
-    before=$(ticks "$1")
-    taskset -c 1 wrk -t1 -c"$2" -d"$3s" "http://127.0.0.1:${port[$1]}/hello" >"$work/wrk"
-    after=$(ticks "$1")
-    replies=$(awk '/requests in/ { print $1 }' "$work/wrk")
-    if grep -qE 'Non-2xx|Socket errors' "$work/wrk"; then
-        echo "bench: $1:" $(grep -E 'Non-2xx|Socket errors' "$work/wrk") >&2
+    before=$(ticks "$2")
+    (taskset -p -c 1 $BASHPID && command_of "$1" "${port[$2]}" "$3") >"$work/load" 2>&1
+    after=$(ticks "$2")
+    replies=$(awk '/requests in/ { print $1 }' "$work/load")
+    if grep -qE 'Non-2xx|Socket errors' "$work/load"; then
+        echo "bench: $2:" $(grep -E 'Non-2xx|Socket errors' "$work/load") >&2
     fi
     echo "$before $after ${replies:-0} $hertz" |
         awk '$3 > 0 { printf "%.3f\n", ($2 - $1) * 1e6 / $4 / $3 }'
@@ -92,13 +109,14 @@ load() { # NAME CONNECTIONS SECONDS: prints microseconds per request
 
 for name in $only; do
     start "$name"
-    load "$name" 64 1 >/dev/null
+    load hello_64 "$name" 1 >/dev/null
 done
-for count in $connections; do
+for workload in $workloads; do
     for run in $(seq "$runs"); do
-        echo "bench: run $run of $runs, $count connections" >&2
-        for name in $only; do
-            printf '%s\thello_%s_us\t%s\t%s\n' "$name" "$count" "$(load "$name" "$count" "$seconds")" "$run"
+        echo "bench: $workload, run $run of $runs" >&2
+        for name in $(servers "$workload"); do
+            case " $only " in *" $name "*) ;; *) continue ;; esac
+            printf '%s\t%s_us\t%s\t%s\n' "$name" "$workload" "$(load "$workload" "$name" "$seconds")" "$run"
         done
     done
 done >"$work/results"
@@ -115,7 +133,7 @@ if [ "$idle" -gt 0 ]; then
     done >>"$work/results"
 fi
 
-awk -F'\t' -v connections="$connections" '
+awk -F'\t' '
 function median(list, n,    i, j, x) {
     for (i = 2; i <= n; i++) {
         x = list[i]
@@ -147,16 +165,17 @@ function row(label, us, metric, peer, limit, absolute,    mine, theirs, ratio, g
 $3 != "" { value[$1, $2, $4] = $3 + 0; runs[$4] }
 END {
     print "metric\tours\tpeer\tname\tratio\ttarget\tverdict"
-    n = split(connections, c, " ")
-    for (i = 1; i <= n; i++) {
-        m = "hello_" c[i] "_us"
+    for (c = 64; c <= 512; c += 448) {
+        m = "hello_" c "_us"
         row(m, "ours", m, "floor", 1.10)
         row(m, "ours", m, "h2o", 1.0)
         row(m, "ours", m, "nginx", 1.0)
         row(m, "ours", m, "go", 0.55)
-        row("middlewares_" c[i] "_us", "full", m, "floor", 1.25)
-        row("middlewares_" c[i] "_us", "full", m, "go", "")
+        row("middlewares_" c "_us", "full", m, "floor", 1.25)
+        row("middlewares_" c "_us", "full", m, "go", "")
     }
+    row("json_us", "ours", "json_us", "h2o", 1.1)
+    row("json_us", "ours", "json_us", "go", 0.6)
     row("idle_bytes", "ours", "idle_bytes", "nginx", 512, 1)
     row("idle_bytes", "ours", "idle_bytes", "h2o", "")
     row("idle_bytes", "ours", "idle_bytes", "go", "")

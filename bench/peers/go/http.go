@@ -2,6 +2,7 @@
 package main
 
 import (
+	"encoding/json"
 	"io"
 	"log"
 	"net/http"
@@ -13,6 +14,29 @@ func main() {
 	mux.HandleFunc("/hello", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		io.WriteString(w, "Hello, World!")
+	})
+	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
+		var order struct {
+			Order    int     `json:"order"`
+			Customer string  `json:"customer"`
+			Email    string  `json:"email"`
+			Paid     bool    `json:"paid"`
+			Total    float64 `json:"total"`
+			Items    []struct {
+				SKU   string  `json:"sku"`
+				Name  string  `json:"name"`
+				Count int     `json:"count"`
+				Price float64 `json:"price"`
+				Gift  bool    `json:"gift"`
+			} `json:"items"`
+			Note string `json:"note"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&order); err != nil {
+			http.Error(w, err.Error(), 400)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(&order)
 	})
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Args[1], mux))
 }

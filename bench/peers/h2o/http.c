@@ -20,20 +20,33 @@ static h2o_context_t    context;
 static h2o_accept_ctx_t accepting;
 
 static int
-hello(h2o_handler_t *self, h2o_req_t *req)
+reply(h2o_req_t *req, h2o_iovec_t body, const char *type)
 {
     static h2o_generator_t generator;
-    h2o_iovec_t            body = { "Hello, World!", 13 };
 
-    (void)self;
     req->res.status = 200;
     req->res.reason = "OK";
     req->res.content_length = body.len;
-    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, "text/plain",
-                   10);
+    h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, type,
+                   strlen(type));
     h2o_start_response(req, &generator);
     h2o_send(req, &body, 1, 1);
     return 0;
+}
+
+static int
+hello(h2o_handler_t *self, h2o_req_t *req)
+{
+    (void)self;
+    return reply(req, (h2o_iovec_t){ "Hello, World!", 13 }, "text/plain");
+}
+
+/* The body as it came: nothing is parsed. */
+static int
+echo(h2o_handler_t *self, h2o_req_t *req)
+{
+    (void)self;
+    return reply(req, req->entity, "application/json");
 }
 
 static void
@@ -64,16 +77,16 @@ int
 main(int argc, char **argv)
 {
     h2o_hostconf_t *host;
-    h2o_pathconf_t *path;
     h2o_handler_t  *handler;
     h2o_socket_t   *listener;
 
     h2o_config_init(&config);
     config.http1.req_timeout = 600 * 1000; /* also of idle connections */
     host = h2o_config_register_host(&config, h2o_iovec_init("default", 7), 65535);
-    path = h2o_config_register_path(host, "/hello", 0);
-    handler = h2o_create_handler(path, sizeof *handler);
+    handler = h2o_create_handler(h2o_config_register_path(host, "/hello", 0), sizeof *handler);
     handler->on_req = hello;
+    handler = h2o_create_handler(h2o_config_register_path(host, "/echo", 0), sizeof *handler);
+    handler->on_req = echo;
     h2o_context_init(&context, h2o_evloop_create(), &config);
     accepting.ctx = &context;
     accepting.hosts = config.hosts;
