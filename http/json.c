@@ -23,21 +23,39 @@
 #include "ht.h"
 #include "json_tape.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 /* ---- from text to a tree --------------------------------------------------------------- */
 
 struct building {
-    struct bh_arena    *arena;
-    struct ht_json_tape tape;
-    const uint64_t     *at; /* the next word */
+    struct bh_arena *arena;
+    const uint64_t  *at;      /* the next word */
+    const uint64_t  *end;     /* of the tape */
+    const char      *strings; /* a copy of the parser's, in the arena */
+    struct bh_json  *nodes;   /* not used yet */
+    size_t           node_count;
 };
 
-static const char *
-take_text(struct building *b, uint64_t word, uint32_t *size)
+static struct bh_json *
+new_node(struct building *b)
 {
-    const uint8_t *s = b->tape.strings + (word & UINT64_C(0x00ffffffffffffff));
+    if (b->node_count == 0) {
+        b->node_count = b->end - b->at < 64 ? (size_t)(b->end - b->at) : 64;
+        b->nodes = bh_arena_alloc(b->arena, b->node_count * sizeof *b->nodes);
+    }
+    b->node_count--;
+    return b->nodes++;
+}
 
-    memcpy(size, s, sizeof *size);
-    return bh_arena_string(b->arena, (const char *)s + sizeof *size, *size);
+static const char *
+take_text(const struct building *b, uint64_t word, uint32_t *size)
+{
+    const char *text = b->strings + (word & UINT64_C(0x00ffffffffffffff));
+
+    memcpy(size, text, sizeof *size);
+    return text + sizeof *size;
 }
 
 static void build(struct building *b, struct bh_json *v);
@@ -50,7 +68,7 @@ build_members(struct building *b, struct bh_json *v, char end)
     v->first = NULL;
     v->size = 0;
     while ((char)(*b->at >> 56) != end) {
-        struct bh_json *member = bh_arena_alloc(b->arena, sizeof *member);
+        struct bh_json *member = new_node(b);
         uint32_t        size;
 
         member->name = end == '}' ? take_text(b, *b->at++, &size) : NULL;
@@ -111,19 +129,23 @@ int
 bh_json_parse(struct bh_arena *arena, const char *text, size_t size,
               const struct bh_json **value)
 {
+    size_t          string_size = size / 3 * 5 + 64; /* "", takes three bytes, and five there */
     struct building b = { .arena = arena };
-    struct bh_json *root;
-    const char     *wrong;
+    struct ht_json_tape tape;
+    struct bh_json     *root;
+    const char         *wrong;
 
     if (size > UINT32_MAX)
         return bh_fail(-EMSGSIZE, "json: %zu bytes are too many", size);
-    wrong = ht_json_tape(text, size, BH_JSON_MAX_DEPTH, &b.tape);
+    wrong = ht_json_tape(text, size, BH_JSON_MAX_DEPTH, &tape);
     if (wrong != NULL)
         return bh_fail(-EBADMSG, "json: %s", wrong);
-    root = bh_arena_alloc(arena, sizeof *root);
+    b.strings = bh_arena_copy(arena, tape.strings, string_size);
+    b.end = tape.words + (tape.words[0] & UINT64_C(0x00ffffffffffffff));
+    b.at = tape.words + 1;
+    root = new_node(&b);
     root->name = NULL;
     root->next = NULL;
-    b.at = b.tape.words + 1; /* behind the root's word */
     build(&b, root);
     *value = root;
     return 0;
@@ -448,7 +470,7 @@ static char *
 room_for(struct bh_json_out *o, size_t size)
 {
     if (o->room - o->size <= size) {
-        size_t room = (o->size + size) * 2 + 256;
+        size_t room = (o->size + size) * 2 + 2048;
         char  *bigger = bh_arena_alloc(o->arena, room);
 
         if (o->size > 0)
@@ -467,6 +489,15 @@ wrote(struct bh_json_out *o, char *end)
 }
 
 static void
+put_char(struct bh_json_out *o, char c)
+{
+    char *at = room_for(o, 1);
+
+    *at = c;
+    wrote(o, at + 1);
+}
+
+static void
 put_raw(struct bh_json_out *o, const char *text, size_t size)
 {
     char *at = room_for(o, size);
@@ -475,48 +506,70 @@ put_raw(struct bh_json_out *o, const char *text, size_t size)
     wrote(o, at + size);
 }
 
-/* Six bytes for one at most. */
+/* How many bytes from p need no escape. */
+static size_t
+span_plain(const char *p, const char *end)
+{
+    const char *start = p;
+
+#ifdef __SSE2__
+    const __m128i last_control = _mm_set1_epi8(0x1f), quote = _mm_set1_epi8('"'),
+                  slash = _mm_set1_epi8('\\');
+
+    for (; end - p >= 16; p += 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+        __m128i special =
+            _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, last_control), x),
+                         _mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_cmpeq_epi8(x, slash)));
+        int mask = _mm_movemask_epi8(special);
+
+        if (mask != 0)
+            return (size_t)(p - start) + (size_t)__builtin_ctz((unsigned)mask);
+    }
+#endif
+    while (p < end && (unsigned char)*p >= 0x20 && *p != '"' && *p != '\\')
+        p++;
+    return (size_t)(p - start);
+}
+
+/* At most six bytes. */
 static char *
-put_escaped(char *at, const char *text, size_t size)
+put_escaped(char *at, unsigned char c)
 {
     static const char letters[32] = {
         ['\b'] = 'b', ['\t'] = 't', ['\n'] = 'n', ['\f'] = 'f', ['\r'] = 'r'
     };
-    size_t plain = 0;
 
-    for (size_t i = 0; i < size; i++) {
-        unsigned char c = (unsigned char)text[i];
-
-        if (c >= 0x20 && c != '"' && c != '\\')
-            continue;
-        memcpy(at, text + plain, i - plain);
-        at += i - plain;
-        plain = i + 1;
-        *at++ = '\\';
-        if (c >= 0x20 || letters[c] != '\0') {
-            *at++ = c >= 0x20 ? (char)c : letters[c];
-        } else {
-            memcpy(at, "u00", 3);
-            at[3] = (char)('0' + (c >> 4));
-            at[4] = "0123456789abcdef"[c & 15];
-            at += 5;
-        }
+    *at++ = '\\';
+    if (c >= 0x20 || letters[c] != '\0') {
+        *at++ = c >= 0x20 ? (char)c : letters[c];
+        return at;
     }
-    memcpy(at, text + plain, size - plain);
-    return at + size - plain;
+    memcpy(at, "u00", 3);
+    at[3] = (char)('0' + (c >> 4));
+    at[4] = "0123456789abcdef"[c & 15];
+    return at + 5;
 }
 
 static void
 put_text(struct bh_json_out *o, const char *text, size_t size)
 {
-    size_t escapes = 0;
-    char  *at;
+    const char *end = text + size;
+    char       *at = room_for(o, size + 2);
 
-    for (size_t i = 0; i < size; i++)
-        escapes += (unsigned char)text[i] < 0x20 || text[i] == '"' || text[i] == '\\';
-    at = room_for(o, size + 5 * escapes + 2);
     *at++ = '"';
-    at = put_escaped(at, text, size);
+    for (;;) {
+        size_t n = span_plain(text, end);
+
+        memcpy(at, text, n);
+        at += n;
+        text += n;
+        if (text == end)
+            break;
+        o->size = (size_t)(at - o->text); /* what follows may need more than was thought */
+        at = room_for(o, (size_t)(end - text) + 7);
+        at = put_escaped(at, (unsigned char)*text++);
+    }
     *at++ = '"';
     wrote(o, at);
 }
@@ -528,10 +581,10 @@ start(struct bh_json_out *o, const char *name)
     char last = o->size > 0 ? o->text[o->size - 1] : '[';
 
     if (last != '[' && last != '{' && last != ':' && last != ',')
-        put_raw(o, ",", 1);
+        put_char(o, ',');
     if (name != NULL) {
         put_text(o, name, strlen(name));
-        put_raw(o, ":", 1);
+        put_char(o, ':');
     }
 }
 
@@ -540,14 +593,14 @@ bh_json_open(struct bh_json_out *o, const char *name, char bracket)
 {
     BH_REQUIRE(bracket == '[' || bracket == '{');
     start(o, name);
-    put_raw(o, &bracket, 1);
+    put_char(o, bracket);
 }
 
 void
 bh_json_close(struct bh_json_out *o, char bracket)
 {
     BH_REQUIRE(bracket == ']' || bracket == '}');
-    put_raw(o, &bracket, 1);
+    put_char(o, bracket);
 }
 
 void
@@ -576,12 +629,40 @@ put_int(struct bh_json_out *o, int64_t number)
     wrote(o, ht_put_number(at, number < 0 ? -(uint64_t)number : (uint64_t)number));
 }
 
+/* Money and the like: at most three decimals.  Returns: behind it, or NULL if it is not so simple. */
+static char *
+put_decimal(char *at, double number)
+{
+    double   thousands = number * 1000;
+    uint64_t n;
+
+    if (!(fabs(thousands) < 1e15) || thousands != floor(thousands) ||
+        thousands / 1000 != number || number == 0)
+        return NULL;
+    n = (uint64_t)fabs(thousands);
+    if (number < 0)
+        *at++ = '-';
+    at = ht_put_number(at, n / 1000);
+    n %= 1000;
+    if (n == 0)
+        return at;
+    *at++ = '.';
+    *at++ = (char)('0' + n / 100);
+    if (n % 100 != 0)
+        *at++ = (char)('0' + n / 10 % 10);
+    if (n % 10 != 0)
+        *at++ = (char)('0' + n % 10);
+    return at;
+}
+
 static void
 put_double(struct bh_json_out *o, double number)
 {
-    char *at = room_for(o, 32);
+    char *at = room_for(o, 32), *end = put_decimal(at, number);
 
-    if (isfinite(number))
+    if (end != NULL)
+        wrote(o, end);
+    else if (isfinite(number))
         wrote(o, ht_json_put_number(at, number));
     else
         put_raw(o, "null", 4);
@@ -628,10 +709,10 @@ put_value(struct bh_json_out *o, const struct bh_json *v)
         put_text(o, v->text, v->size);
         return;
     default:
-        put_raw(o, v->type == BH_JSON_LIST ? "[" : "{", 1);
+        put_char(o, v->type == BH_JSON_LIST ? '[' : '{');
         for (const struct bh_json *m = v->first; m != NULL; m = m->next)
             bh_json_add_value(o, v->type == BH_JSON_LIST ? NULL : m->name, m);
-        put_raw(o, v->type == BH_JSON_LIST ? "]" : "}", 1);
+        put_char(o, v->type == BH_JSON_LIST ? ']' : '}');
         return;
     }
 }
@@ -717,7 +798,7 @@ print_one(struct bh_json_out *o, const char *p, va_list *args)
         break;
     }
     case '%':
-        put_raw(o, "%", 1);
+        put_char(o, '%');
         break;
     default:
         bh_panic("json: no conversion %%%s%c", length, *p);
