@@ -127,6 +127,18 @@ bh_http_filter(struct bh_http_call *c, const struct bh_http_filter *fn, void *ar
     return 0;
 }
 
+int
+bh_http_not_modified(struct bh_http_call *c)
+{
+    struct ht_call *x = ht_own(c);
+
+    if (x->reply == HT_REPLY_COMMITTED)
+        return -EALREADY;
+    x->pub.status = 304;
+    x->bodyless = true;
+    return 0;
+}
+
 /* Tell the filters inside `until` what is coming.  Returns: whether any takes part. */
 static bool
 announce(struct ht_call *x, struct ht_filter *until, int64_t *length)

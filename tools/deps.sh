@@ -19,6 +19,9 @@ build    libc6-dev              headers of the C library
 build    g++                    compiles the few lines around simdjson
 build    libssl-dev             TLS, signatures
 build    libsimdjson-dev        reads JSON
+build    zlib1g-dev             gzip
+build    libbrotli-dev          brotli
+build    libzstd-dev            zstd
 build    pkg-config             finds the installed library (bulkhead.pc)
 test     clang                  second compiler: every header and fault test must pass with both
 test     node-llhttp            an HTTP/1.1 parser that the fuzzer holds ours against

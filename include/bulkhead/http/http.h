@@ -233,6 +233,13 @@ int bh_http_filter(struct bh_http_call *c, const struct bh_http_filter *f, void 
 /* bh_http_pass -- from a filter's body function: bytes for the next one, at last the wire. */
 int bh_http_pass(struct bh_http_call *c, const void *data, size_t size, enum bh_http_part part);
 
+/*
+ * bh_http_not_modified -- from a filter's body function: make the reply a 304, which has no body; a
+ * conditional request can be answered so once its body, hence its tag, is known.
+ * Returns: 0; -EALREADY, nothing being done, if the head is out.
+ */
+int bh_http_not_modified(struct bh_http_call *c);
+
 /* bh_http_reply_header -- what the reply has of a field so far, the first; NULL if nothing. */
 const char *bh_http_reply_header(struct bh_http_call *c, const char *name);
 
