@@ -176,17 +176,35 @@ has_preface(struct ht_conn *k)
     }
 }
 
+/* HTTP in the clear on a port of TLS: say so, in the clear. */
+static void
+refuse_plain(struct ht_conn *k)
+{
+    static const char reply[] = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n"
+                                "Content-Type: text/plain\r\nContent-Length: 30\r\n\r\n"
+                                "400 Bad Request: use https://\n";
+
+    bh_tls_free(k->io.tls);
+    k->io.tls = NULL;
+    (void)ht_out(k, reply, sizeof reply - 1);
+    ht_linger(k);
+}
+
 /* The first turn of a connection, head_timeout after it came at the latest.  Returns: whether it goes on. */
 static bool
 greet(struct ht_conn *k)
 {
     bool http2 = false;
+    int  rc;
 
     k->greeted = true;
     if (k->from->tls != NULL) {
         if (bh_tls_server(k->from->tls, k->io.conn, &k->io.tls) < 0)
             return false;
-        if (bh_tls_handshake(k->io.tls) < 0)
+        rc = bh_tls_handshake(k->io.tls);
+        if (rc == -EPROTONOSUPPORT)
+            refuse_plain(k);
+        if (rc < 0)
             return false;
         http2 = strcmp(bh_tls_alpn(k->io.tls), "h2") == 0;
     } else if (!k->s->o.no_h2c) {

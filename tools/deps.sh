@@ -28,6 +28,7 @@ test     node-llhttp            an HTTP/1.1 parser that the fuzzer holds ours ag
 test     libclang-rt-14-dev     its sanitizer and fuzzer runtimes
 test     gdb                    tests of the debugger script; backtraces across the switch
 test     python3                gdb script; drives the browser test
+test     openssl                certificates for tests; a TLS client we did not write
 test     curl                   a client we did not write, against the server
 test     chromium               clicks the buttons of the crash lab
 test     procps                 finds leftover processes of a test
