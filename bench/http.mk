@@ -3,9 +3,9 @@
 #     make bench-http SECONDS=3 RUNS=5
 
 bench-http.bin := $O/bench/http
-bench-http.own := $(patsubst %,$(bench-http.bin)/%,hello floor idle)
+bench-http.own := $(patsubst %,$(bench-http.bin)/%,hello floor idle disconnect)
 
-$(bench-http.bin)/hello: $(bench-http.bin)/hello.c.o $(patsubst %,$O/lib/libbh_%.a,http runtime base)
+$(bench-http.bin)/hello $(bench-http.bin)/disconnect: %: %.c.o $(patsubst %,$O/lib/libbh_%.a,http runtime base)
 	$(link)
 $(bench-http.bin)/floor: $(bench-http.bin)/floor.c.o ; $(link)
 $(bench-http.bin)/idle: $(bench-http.bin)/idle.c.o ; $(link)
@@ -21,4 +21,5 @@ bench-http: bench-deps
 run-bench-http: $(bench-http.own) $(bench-http.bin)/go_http $(bench-http.bin)/h2o_http
 	@BENCH_SECONDS=$(if $(filter command line environment,$(origin SECONDS)),$(SECONDS),3) \
 	    bench/http/run.sh $(bench-http.bin)
+	@$(bench-http.bin)/disconnect 1000
 .PHONY: bench-http run-bench-http

@@ -50,7 +50,7 @@ background_main(struct bh_ctx *ctx, void *args)
     (void)ctx; /* never ends: b must be released even if the request's has */
     bh_own(background_end, b);
     BH_DEFER(ht_note_stack, &b->caught);
-    if (bh_ctx_err(b->x->ctx) == 0)
+    if (bh_ctx_err(b->x->work_ctx) == 0)
         b->fn(&b->view, b->args);
     b->caught.done = true;
 }
@@ -79,7 +79,8 @@ bh_http_go_start_(struct bh_http_call *c, const char *name, bh_http_go_fn *fn, c
     struct background *b;
 
     BH_REQUIRE(fn != NULL);
-    (void)bh_http_ctx(c);
+    if (x->work_ctx == NULL) /* else a background goroutine starts another */
+        x->work_ctx = bh_ctx_cancellable(x->s->ctx);
     arena = bh_arena_new(x->s->o.max_memory);
     b = bh_arena_alloc(arena, sizeof *b);
     b->x = x;

@@ -97,7 +97,9 @@ call_release(struct ht_call *x, struct ht_kit *kit)
 
     if (x->ctx != NULL)
         bh_ctx_end(x->ctx);
-    x->ctx = NULL;
+    if (x->work_ctx != NULL)
+        bh_ctx_end(x->work_ctx);
+    x->ctx = x->work_ctx = NULL;
     if (kit != NULL && kit->arena == NULL) {
         bh_arena_reset(x->arena);
         kit->arena = x->arena;
@@ -121,6 +123,8 @@ ht_call_unref(struct ht_call *x)
 void
 ht_call_end(struct ht_call *x, struct ht_kit *kit)
 {
+    if (x->at_end != NULL)
+        x->at_end(x);
     atomic_fetch_sub_explicit(&x->s->active, 1, memory_order_relaxed);
     atomic_store_explicit(&x->owner, 0, memory_order_release);
     x->k = NULL;
@@ -259,6 +263,8 @@ bh_http_ctx(struct bh_http_call *c)
 {
     struct ht_call *x = c->s;
 
+    if (c != &x->pub)
+        return x->work_ctx;
     if (x->ctx == NULL) {
         (void)ht_own(c);
         x->ctx = x->s->o.request_timeout > 0

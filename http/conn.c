@@ -274,6 +274,8 @@ ht_conn_end(struct ht_conn *k)
     if (x != NULL) { /* its chain panicked outside recover, or called bh_goexit */
         if (x->reply == HT_REPLY_COMMITTED)
             bh_conn_abort(k->io.conn);
+        if (x->watched)
+            bh_conn_set_hangup_ctx(k->io.conn, NULL, false);
         k->call = NULL;
         ht_call_end(x, k->kit);
     }

@@ -321,6 +321,7 @@ struct ht_call {
     _Atomic uint32_t    refs;  /* the handler's, and one for each background goroutine */
     struct bh_arena    *arena;
     struct bh_ctx      *ctx; /* NULL until asked for */
+    struct bh_ctx      *work_ctx; /* of background goroutines; NULL before the first */
 
     struct ht_head      head;
     int                 step; /* next step of the chain */
@@ -349,6 +350,8 @@ struct ht_call {
     bool                send_chunked;
     bool                ends_conn; /* the end of the connection is the end of the body */
     bool                upgraded;
+    void              (*at_end)(struct ht_call *x); /* of an upgraded one: by ht_call_end, or NULL */
+    void               *at_end_arg;
     bool                watched;
 
     /* reply.c */

@@ -472,6 +472,13 @@ read_body(struct ht_call *x, void *buffer, size_t size)
                                            : read_plain(x, buffer, size);
 }
 
+static void
+watch(struct ht_call *x)
+{
+    x->watched = true;
+    bh_conn_set_hangup_ctx(x->k->io.conn, x->ctx, !x->s->o.half_close);
+}
+
 const struct ht_wire ht_http1_wire = {
     .head = send_head,
     .send = send_bytes,
@@ -480,6 +487,7 @@ const struct ht_wire ht_http1_wire = {
     .end = send_end,
     .interim = send_interim,
     .read = read_body,
+    .watch = watch,
 };
 
 /* ---- upgrade ---------------------------------------------------------------------------- */
@@ -632,6 +640,8 @@ ht_http1_one(struct ht_conn *k)
         ht_refuse(x, (int)-end, head.reason);
     }
     after = after_reply(x, ht_reply_finish(x));
+    if (x->watched)
+        bh_conn_set_hangup_ctx(k->io.conn, NULL, false);
     k->call = NULL;
     ht_call_end(x, k->kit);
     return after;

@@ -442,6 +442,12 @@ bh_conn_go_when_readable(struct bh_conn *c, const struct bh_go_options *o, bh_fn
     return error == 0 ? 0 : conn_fail(c, "wait", error);
 }
 
+void
+bh_conn_set_hangup_ctx(struct bh_conn *c, struct bh_ctx *ctx, bool half)
+{
+    rt_netfd_set_hangup_ctx(&check_conn(c)->n, ctx, half);
+}
+
 /* ---- datagrams ---------------------------------------------------------- */
 
 struct datagram {

@@ -129,14 +129,29 @@ unwatch(struct rt_netfd_more *more)
     bh_ctx_unref(ctx);
 }
 
+/* forget_hangup -- the watched context, if there is one and it has not ended by it. */
+static void
+forget_hangup(struct rt_netfd *n)
+{
+    struct rt_hangup *h;
+
+    rt_enter("forgetting a context");
+    h = rt_poll_unwatch_hangup(n->poll);
+    rt_exit();
+    if (h != NULL)
+        bh_ctx_unref(h->ctx);
+}
+
 /* finish -- the last call has left a closed descriptor. */
 static void
 finish(struct rt_netfd *n)
 {
     struct rt_netfd_more *more = atomic_load_explicit(&n->more, memory_order_acquire);
 
-    if (more != NULL)
+    if (more != NULL) {
         unwatch(more);
+        forget_hangup(n);
+    }
     rt_poll_close(n->poll);
     (void)close(n->fd);
     if (more != NULL && more->unlink_path != NULL)
@@ -210,6 +225,47 @@ rt_netfd_set_ctx(struct rt_netfd *n, struct bh_ctx *ctx)
         rt_exit();
     }
     bh_mutex_unlock(&more->lock);
+    rt_netfd_end(n);
+}
+
+/* hung_up -- what the edge would have said that came before anybody watched. */
+static bool
+hung_up(const struct rt_netfd *n, bool half)
+{
+    struct pollfd p = { .fd = n->fd, .events = POLLRDHUP };
+
+    return poll(&p, 1, 0) > 0 &&
+           ((p.revents & (POLLHUP | POLLERR)) != 0 || (half && (p.revents & POLLRDHUP) != 0));
+}
+
+void
+rt_netfd_set_hangup_ctx(struct rt_netfd *n, struct bh_ctx *ctx, bool half)
+{
+    struct rt_netfd_more *more;
+    bool                  look;
+
+    if (rt_netfd_begin(n) != 0) {
+        if (ctx != NULL)
+            bh_ctx_cancel_cause(ctx, 0, "connection closed");
+        return;
+    }
+    if (atomic_load_explicit(&n->more, memory_order_acquire) != NULL)
+        forget_hangup(n);
+    if (ctx != NULL) {
+        more = rt_netfd_more(n);
+        if (more == NULL) {
+            rt_netfd_end(n);
+            rt_panic_runtime("out of memory");
+        }
+        more->hangup = (struct rt_hangup){ bh_ctx_ref(ctx), half };
+        rt_enter("watching for a hang-up");
+        look = rt_poll_watch_hangup(n->poll, &more->hangup);
+        rt_exit();
+        if (look && hung_up(n, half)) {
+            forget_hangup(n);
+            bh_ctx_cancel_cause(ctx, 0, "peer hung up");
+        }
+    }
     rt_netfd_end(n);
 }
 

@@ -17,6 +17,7 @@ struct rt_netfd_more {
     struct bh_mutex  lock; /* of what is below */
     _Atomic(struct bh_ctx *) ctx; /* NULL: none watched */
     struct rt_ctx_watch watch;
+    struct rt_hangup hangup;
     char            *unlink_path; /* socket file of ours, removed at the end */
     char            *local_text;  /* of the owner */
 };
@@ -57,6 +58,8 @@ void rt_netfd_end(struct rt_netfd *n);
 
 /* rt_netfd_set_ctx -- fail calls with ctx's error once it ends; NULL for none.  Panics: on no memory. */
 void rt_netfd_set_ctx(struct rt_netfd *n, struct bh_ctx *ctx);
+/* rt_netfd_set_hangup_ctx -- end ctx once the peer hangs up; NULL to forget.  Panics: on no memory. */
+void rt_netfd_set_hangup_ctx(struct rt_netfd *n, struct bh_ctx *ctx, bool half);
 void rt_netfd_set_deadline(struct rt_netfd *n, unsigned sides, int64_t at);
 /* rt_netfd_set_write_timeout -- the deadline of each write from when it first has to wait. */
 void rt_netfd_set_write_timeout(struct rt_netfd *n, int64_t ns);

@@ -27,6 +27,9 @@
  * before a descriptor was closed may arrive after.  It carries the sequence
  * number of then, and is dropped if that is not today's.
  *
+ * A context may be watched on behalf of a peer that could hang up while nobody reads:
+ * the edge that says so makes a goroutine that ends it.
+ *
  * pd->lock protects every field but fd and index; `info` may be read without it.
  * Lock order: ctx lock > pd->lock > P timer lock.  pool.lock is taken alone.
  */
@@ -34,6 +37,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <bulkhead/go/ctx.h>
 #include <bulkhead/go/error.h>
 
 #include "netpoll.h"
@@ -156,13 +160,8 @@ edge(struct rt_poll *pd, enum rt_poll_side side)
 }
 
 static void
-append(struct rt_glist *list, rt_poll_waiter w)
+append(struct rt_glist *list, struct bh_g *g)
 {
-    struct bh_g *g;
-
-    if (w == 0)
-        return;
-    g = goroutine_of(w);
     g->next = NULL;
     if (list->tail != NULL)
         list->tail->next = g;
@@ -172,24 +171,80 @@ append(struct rt_glist *list, rt_poll_waiter w)
     list->count++;
 }
 
+/* A goroutine's function. */
+static void
+end_context(void *args)
+{
+    struct bh_ctx *ctx = *(struct bh_ctx **)args;
+
+    bh_ctx_cancel_cause(ctx, 0, "peer hung up");
+    bh_ctx_unref(ctx);
+}
+
+/* take_hangup -- the context to end, if these edges end it; the reference too.  Under the lock. */
+static struct bh_ctx *
+take_hangup(struct rt_poll *pd, struct rt_poll_edges e)
+{
+    struct rt_hangup *h = pd->hangup;
+
+    if (h == NULL || !(e.gone || (e.half && h->half)))
+        return NULL;
+    pd->hangup = NULL;
+    atomic_fetch_sub(&rt_sched.io_waiters, 1);
+    return h->ctx;
+}
+
 void
-rt_poll_event(uint64_t tag, bool readable, bool writable, bool hup, struct rt_glist *list)
+rt_poll_event(uint64_t tag, struct rt_poll_edges e, struct rt_glist *list)
 {
     struct rt_poll *pd = by_index((uint32_t)tag);
     rt_poll_waiter  reader = 0, writer = 0;
+    struct bh_ctx  *ctx = NULL;
 
     rt_lock(&pd->lock);
     if (pd->seq == (uint32_t)(tag >> 32)) {
-        if (hup)
+        if (e.hup)
             set_info(pd, RT_POLL_HUP, 0);
-        if (readable)
+        if (e.hup && pd->hangup != NULL)
+            ctx = take_hangup(pd, e);
+        if (e.readable)
             reader = edge(pd, RT_POLL_READ);
-        if (writable)
+        if (e.writable)
             writer = edge(pd, RT_POLL_WRITE);
     }
     rt_unlock(&pd->lock);
-    append(list, reader);
-    append(list, writer);
+    if (ctx != NULL) {
+        append(list, rt_make(end_context, &ctx, sizeof ctx, rt_sched.stack_class, RT_WHY_IO));
+        atomic_store_explicit(&rt_sched.urgent, true, memory_order_relaxed);
+    }
+    if (reader != 0)
+        append(list, goroutine_of(reader));
+    if (writer != 0)
+        append(list, goroutine_of(writer));
+}
+
+bool
+rt_poll_watch_hangup(struct rt_poll *pd, struct rt_hangup *h)
+{
+    atomic_fetch_add(&rt_sched.io_waiters, 1);
+    rt_lock(&pd->lock);
+    pd->hangup = h;
+    rt_unlock(&pd->lock);
+    return rt_poll_hup(pd);
+}
+
+struct rt_hangup *
+rt_poll_unwatch_hangup(struct rt_poll *pd)
+{
+    struct rt_hangup *h;
+
+    rt_lock(&pd->lock);
+    h = pd->hangup;
+    pd->hangup = NULL;
+    rt_unlock(&pd->lock);
+    if (h != NULL)
+        atomic_fetch_sub(&rt_sched.io_waiters, 1);
+    return h;
 }
 
 /* unlock_and_wake -- end both sides' waits, after something in `info` changed.  Releases the lock. */
@@ -372,6 +427,7 @@ rt_poll_open(int fd, struct rt_poll **result)
         pd->waiter[side] = 0;
         pd->deadline[side] = 0;
     }
+    pd->hangup = NULL;
     pd->timer.fn = deadline_fired;
     pd->timer.arg = pd;
     uint64_t tag = rt_poll_tag(pd);

@@ -26,7 +26,13 @@ struct rt_poll_start {
     uint8_t  stack_class;
 };
 
-/* Many of them are idle connections: two cache lines each. */
+/* A context to end when the peer hangs up. */
+struct rt_hangup {
+    struct bh_ctx *ctx;  /* a reference */
+    bool           half; /* also when it only ends its own sending */
+};
+
+/* Many of them are idle connections: two cache lines and a bit each. */
 struct rt_poll {
     struct rt_lock   lock;
     int              fd;
@@ -42,6 +48,7 @@ struct rt_poll {
     int64_t          deadline[RT_POLL_SIDES]; /* 0: none */
     int64_t          armed_at; /* what the timer is armed for, 0: not armed; <= both deadlines */
     struct rt_timer  timer;
+    struct rt_hangup *hangup;  /* watched for, or NULL; counts as an io_waiter */
 };
 
 /* Those that say nothing bracket themselves: call them from application state. */
@@ -58,6 +65,14 @@ void rt_poll_cancel(struct rt_poll *pd, int code);
 void rt_poll_deadline(struct rt_poll *pd, unsigned sides, int64_t at);
 /* rt_poll_wait -- Blocks: until that side is ready.  Returns: 0 (try again) or why not. */
 int  rt_poll_wait(struct rt_poll *pd, enum rt_poll_side side);
+
+/*
+ * rt_poll_watch_hangup -- end h->ctx once the peer hangs up; an edge that came before does not count.
+ * Returns: whether such an edge may have come, and the caller has to look.  In the runtime.
+ */
+bool rt_poll_watch_hangup(struct rt_poll *pd, struct rt_hangup *h);
+/* rt_poll_unwatch_hangup -- Returns: h, whose reference is the caller's again; NULL if it has been used. */
+struct rt_hangup *rt_poll_unwatch_hangup(struct rt_poll *pd);
 
 /*
  * rt_poll_start_when -- make and ready a goroutine that runs rt_netfd_started(&s) once that
@@ -89,7 +104,12 @@ rt_poll_hup(struct rt_poll *pd)
 /* ---- between netpoll.c and netpoll_epoll.c ------------------------------ */
 
 /* rt_poll_event -- an edge.  Readied goroutines are appended to *list. */
-void rt_poll_event(uint64_t tag, bool readable, bool writable, bool hup, struct rt_glist *list);
+struct rt_poll_edges {
+    bool readable, writable;
+    bool hup;        /* end, error or urgent data */
+    bool half, gone; /* the peer sends no more; the connection is over */
+};
+void rt_poll_event(uint64_t tag, struct rt_poll_edges e, struct rt_glist *list);
 uint64_t rt_poll_tag(const struct rt_poll *pd);
 
 int  rt_epoll_add(int fd, uint64_t tag);

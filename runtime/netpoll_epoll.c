@@ -176,8 +176,15 @@ rt_netpoll(int64_t delay_ns)
         uint32_t hup = ev & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI);
 
         if (events[i].data.u64 != BREAK_TAG) {
-            rt_poll_event(events[i].data.u64, (ev & EPOLLIN) != 0 || hup != 0,
-                          (ev & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0, hup != 0, &list);
+            rt_poll_event(events[i].data.u64,
+                          (struct rt_poll_edges){
+                              .readable = (ev & EPOLLIN) != 0 || hup != 0,
+                              .writable = (ev & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0,
+                              .hup = hup != 0,
+                              .half = (ev & EPOLLRDHUP) != 0,
+                              .gone = (ev & (EPOLLHUP | EPOLLERR)) != 0,
+                          },
+                          &list);
         } else if (delay_ns != 0) { /* else it is meant for another, who waits */
             uint64_t count;
 

@@ -75,11 +75,11 @@ TEST_SIM(netpoll, event_for_a_recycled_descriptor_is_dropped)
     rt_poll_close(pd);
     again = watch(fds[0]);
     EXPECT(again == pd);
-    rt_poll_event(stale, true, true, true, &list);
+    rt_poll_event(stale, (struct rt_poll_edges){ true, true, true, true, true }, &list);
     EXPECT_EQ(list.count, 0);
     EXPECT(!rt_poll_hup(pd));
     EXPECT_EQ(wait_briefly(pd), BH_EDEADLINE);
-    rt_poll_event(rt_poll_tag(pd), true, false, false, &list);
+    rt_poll_event(rt_poll_tag(pd), (struct rt_poll_edges){ .readable = true }, &list);
     EXPECT_EQ(wait_briefly(pd), 0);
     rt_poll_close(pd);
     close_pipe(fds);

@@ -9,7 +9,8 @@
  *     its next call into the runtime.  No signal, no asynchronous switch;
  *   - asks a goroutine that has kept its P for 10 ms through runtime calls
  *     (two that wake each other, say) to yield;
- *   - polls descriptors if no M has for 10 ms;
+ *   - polls descriptors if no M has since it last looked; what a peer's hang-up ends
+ *     is urgent, and takes a P at once;
  *   - starts a P for work that waits while another idles;
  *   - gives the memory of idle stacks back to the kernel, a little at a time.
  *
@@ -27,7 +28,7 @@
 enum {
     PERIOD_NS = 2500 * 1000,     /* between looks */
     SLICE_NS = 10 * 1000 * 1000, /* a goroutine's time before others get the P */
-    POLL_NS = 10 * 1000 * 1000,  /* longest time without a look at descriptors */
+    POLL_NS = 2000 * 1000,       /* longest time without a look at descriptors */
     SCAVENGE_LOOKS = 100,        /* looks between two rounds of giving memory back */
     IDLE_LOOKS = 20,             /* looks at an idle process before sleeping */
 };
@@ -42,7 +43,7 @@ others_wait(struct rt_p *p, int64_t now)
 
 /* Look at one P; true if it was taken and needs a new M.  Under sched.lock. */
 static bool
-retake(struct rt_p *p, int64_t now)
+retake(struct rt_p *p, int64_t now, int64_t slice)
 {
     struct rt_m *m = p->m;
     uint32_t     tick = atomic_load_explicit(&p->tick, memory_order_relaxed);
@@ -52,7 +53,7 @@ retake(struct rt_p *p, int64_t now)
         p->tick_since = now;
         return false;
     }
-    if (now - p->tick_since < SLICE_NS || !others_wait(p, now))
+    if (now - p->tick_since < slice || !others_wait(p, now))
         return false;
     if (rt_take_p(m)) {
         p->tick_since = now;
@@ -65,15 +66,19 @@ retake(struct rt_p *p, int64_t now)
 static void
 retake_all(int64_t now)
 {
+    int64_t slice = atomic_exchange(&rt_sched.urgent, false) ? 0 : SLICE_NS;
+
     for (int i = 0; i < rt_sched.proc_count; i++) {
         struct rt_p *p = rt_sched.procs[i];
         bool         taken;
 
         rt_lock(&rt_sched.lock);
-        taken = retake(p, now);
+        taken = retake(p, now, slice);
         rt_unlock(&rt_sched.lock);
-        if (taken)
+        if (taken) {
+            slice = SLICE_NS;
             rt_handoff_p(p);
+        }
     }
 }
 
@@ -151,9 +156,9 @@ monitor(void *arg)
             continue;
         }
         idle = 0;
+        poll_if_stale(now);
         retake_all(now);
         wake_if_work_waits();
-        poll_if_stale(now);
         if (++looks % SCAVENGE_LOOKS == 0)
             rt_stack_scavenge(false);
     }

@@ -1,11 +1,11 @@
 /*
  * hello.c -- our server, for bench/http/run.sh.
  *
- *     hello plain|full ADDRESS
+ *     hello plain|full ADDRESS [DIRECTORY]
  *
  * plain: router, parser, recovery.  full: also an access log (to /dev/null), a
  * request id in the reply, and a deadline for every request.  Every reply is
- * "Hello, World!", as in the peers.
+ * "Hello, World!", as in the peers; or, at /static/, a file of the directory.
  */
 
 #include <fcntl.h>
@@ -15,6 +15,7 @@
 #include <bulkhead/go/ctx.h>
 #include <bulkhead/go/error.h>
 #include <bulkhead/go/timer.h>
+#include <bulkhead/http/files.h>
 #include <bulkhead/http/json.h>
 #include <bulkhead/http/server.h>
 
@@ -59,50 +60,66 @@ with_deadline(struct bh_http_call *c, void *arg)
     return bh_http_next(c);
 }
 
+struct arguments {
+    bool        full;
+    const char *address, *directory;
+    int         status;
+};
+
 static int
-serve(bool full, const char *address)
+add_files(struct bh_http_server *s, const char *directory, struct bh_http_files **files)
+{
+    int rc = 0;
+
+    if (directory != NULL) {
+        rc = bh_http_files_new(&(struct bh_http_files_options){ .root = directory }, files);
+        bh_http_handle(s, "GET /static/{path...}", bh_http_files, *files);
+    }
+    return rc;
+}
+
+static int
+serve(const struct arguments *a)
 {
     static int                   log_fd;
     const struct bh_http_options o = {
         .max_connections = 20000,
-        .request_timeout = full ? 30 * BH_SECOND : 0,
+        .request_timeout = a->full ? 30 * BH_SECOND : 0,
         .idle_timeout = 600 * BH_SECOND,
     };
     struct bh_http_server *s = bh_http_server_new(&o);
+    struct bh_http_files  *files = NULL;
     int                    rc;
 
     BH_DEFER(bh_http_server_free, s);
-    if (full) {
+    if (a->full) {
         log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
         bh_http_observe(s, bh_http_access_log, &log_fd);
         bh_http_observe(s, request_id, NULL);
     }
     bh_http_use(s, bh_http_recover, NULL);
-    if (full)
+    if (a->full)
         bh_http_use(s, with_deadline, NULL);
     bh_http_handle(s, "GET /hello", hello, NULL);
     bh_http_handle(s, "POST /echo", echo, NULL);
     bh_http_handle(s, "GET /users/{id}", hello, NULL);
-    rc = bh_http_listen(s, address);
+    rc = add_files(s, a->directory, &files);
+    if (rc == 0)
+        rc = bh_http_listen(s, a->address);
     if (rc == 0)
         rc = bh_http_serve_until_signal(s);
     if (rc < 0)
         fprintf(stderr, "hello: %s\n", bh_error_note());
+    bh_http_files_free(files);
     return rc < 0;
 }
-
-struct arguments {
-    bool        full;
-    const char *address;
-    int         status;
-};
 
 static void
 app(void *args)
 {
     struct arguments *a = args;
 
-    a->status = serve(a->full, a->address);
+    a->status = serve(a);
 }
 
 int
@@ -110,12 +127,13 @@ main(int argc, char **argv)
 {
     struct arguments a = { .status = 1 };
 
-    if (argc != 3) {
-        fprintf(stderr, "usage: hello plain|full ADDRESS\n");
+    if (argc != 3 && argc != 4) {
+        fprintf(stderr, "usage: hello plain|full ADDRESS [DIRECTORY]\n");
         return 2;
     }
     a.full = strcmp(argv[1], "full") == 0;
     a.address = argv[2];
+    a.directory = argv[3]; /* or NULL */
     (void)bh_main(app, &a);
     return a.status;
 }

@@ -35,7 +35,7 @@ ulimit -n "$(ulimit -Hn)"
 start() { # NAME
     local p=${port[$1]}
     case $1 in
-    ours) set -- "$1" "$bin/hello" plain "127.0.0.1:$p" ;;
+    ours) set -- "$1" "$bin/hello" plain "127.0.0.1:$p" "$work/static" ;;
     full) set -- "$1" "$bin/hello" full "127.0.0.1:$p" ;;
     floor) set -- "$1" "$bin/floor" "$p" ;;
     h2o) set -- "$1" "$bin/h2o_http" "$p" ;;
@@ -107,6 +107,10 @@ load() { # WORKLOAD NAME SECONDS: prints microseconds per request
         awk '$3 > 0 { printf "%.3f\n", ($2 - $1) * 1e6 / $4 / $3 }'
 }
 
+mkdir "$work/static"
+chmod 755 "$work"
+head -c 1024 /dev/zero | tr '\0' x >"$work/static/1.txt"
+head -c 102400 /dev/zero | tr '\0' x >"$work/static/100.txt"
 for name in $only; do
     start "$name"
     load hello_64 "$name" 1 >/dev/null
@@ -176,6 +180,8 @@ END {
     }
     row("json_us", "ours", "json_us", "h2o", 1.1)
     row("json_us", "ours", "json_us", "go", 0.6)
+    row("file_1k_us", "ours", "file_1k_us", "nginx", 1.10)
+    row("file_100k_us", "ours", "file_100k_us", "nginx", 1.10)
     row("idle_bytes", "ours", "idle_bytes", "nginx", 512, 1)
     row("idle_bytes", "ours", "idle_bytes", "h2o", "")
     row("idle_bytes", "ours", "idle_bytes", "go", "")

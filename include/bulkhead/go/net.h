@@ -106,6 +106,16 @@ void bh_conn_set_write_timeout(struct bh_conn *c, int64_t ns);
 /* bh_conn_set_ctx -- calls in progress and later ones fail with ctx's error once it ends; NULL for none. */
 void bh_conn_set_ctx(struct bh_conn *c, struct bh_ctx *ctx);
 
+/*
+ * bh_conn_set_hangup_ctx -- cancel ctx once the peer hangs up, though nobody reads and bytes
+ * are left; NULL to watch no more.  One at a time; set by one goroutine at a time.
+ *
+ * half: also when the peer only ends its own sending, as most that are gone do; without it, when
+ * the connection is reset or ended both ways.  Costs no system call.
+ * Owns:   a reference to ctx, until it is replaced, ends by this, or c is closed.
+ */
+void bh_conn_set_hangup_ctx(struct bh_conn *c, struct bh_ctx *ctx, bool half);
+
 /* bh_conn_fd -- borrowed.  Costs later reads a system call each: others may read from it too. */
 int         bh_conn_fd(struct bh_conn *c);
 const char *bh_conn_local(struct bh_conn *c); /* text in c */

@@ -109,7 +109,7 @@ const char *bh_http_request_trailer(struct bh_http_call *c, const char *name);
 /*
  * bh_http_ctx -- the request's context: ends at its deadline, when the client goes away,
  * when the server gives up draining, and when the request and its background goroutines
- * are over.
+ * are over.  That of a background goroutine knows no client and no deadline.
  */
 struct bh_ctx *bh_http_ctx(struct bh_http_call *c);
 

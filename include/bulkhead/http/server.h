@@ -49,6 +49,7 @@ struct bh_http_options {
     int64_t  request_timeout; /* ns, deadline of bh_http_ctx: 0, none */
     int64_t  drain_timeout;   /* ns, for requests in flight when stopping: 10 s */
     size_t   stack_size;      /* of handlers, bytes: 256 KiB */
+    bool     half_close;      /* a client that ends its sending still waits; else it counts as gone */
     bool     no_h2c;          /* no HTTP/2 in the clear, which clients start by its preface */
 };
 
