@@ -50,6 +50,7 @@ ht_call_new(struct bh_http_server *s, struct ht_kit *kit, const struct ht_wire *
     x->match.route = NULL;
     x->s = s;
     x->wire = wire;
+    x->kit = kit;
     if (kit != NULL && kit->arena != NULL) {
         x->arena = kit->arena;
         kit->arena = NULL;
@@ -128,6 +129,7 @@ ht_call_end(struct ht_call *x, struct ht_kit *kit)
     atomic_fetch_sub_explicit(&x->s->active, 1, memory_order_relaxed);
     atomic_store_explicit(&x->owner, 0, memory_order_release);
     x->k = NULL;
+    x->kit = NULL;
     if (atomic_fetch_sub_explicit(&x->refs, 1, memory_order_acq_rel) == 1)
         call_release(x, kit);
 }

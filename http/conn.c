@@ -43,11 +43,10 @@ ht_kit_free(struct bh_http_server *s, struct ht_kit *kit)
     free(kit);
 }
 
-static void
-take_kit(struct ht_conn *k)
+struct ht_kit *
+ht_kit_take(struct bh_http_server *s)
 {
-    struct bh_http_server *s = k->s;
-    struct ht_kit         *kit = atomic_exchange(&s->hot_kit, NULL);
+    struct ht_kit *kit = atomic_exchange(&s->hot_kit, NULL);
 
     if (kit == NULL) {
         bh_mutex_lock(&s->lock);
@@ -60,20 +59,16 @@ take_kit(struct ht_conn *k)
     }
     if (kit == NULL && (kit = calloc(1, sizeof *kit)) == NULL)
         bh_panic("http: out of memory for a connection");
-    k->kit = kit;
+    return kit;
 }
 
 /* Keep some for the next connections; give the memory of the rest, and of grown ones, back. */
-static void
-give_kit(struct ht_conn *k)
+void
+ht_kit_give(struct bh_http_server *s, struct ht_kit *kit)
 {
-    struct bh_http_server *s = k->s;
-    struct ht_kit         *kit = k->kit;
-    struct ht_kit         *none = NULL;
-    bool                   kept = false;
+    struct ht_kit *none = NULL;
+    bool           kept = false;
 
-    k->kit = NULL;
-    k->in_start = k->in_end = 0;
     if (kit->in_size <= HT_IN_SIZE && kit->out_size <= HT_OUT_SIZE) {
         if (atomic_compare_exchange_strong(&s->hot_kit, &none, kit))
             return;
@@ -88,6 +83,16 @@ give_kit(struct ht_conn *k)
     }
     if (!kept)
         ht_kit_free(s, kit);
+}
+
+static void
+give_kit(struct ht_conn *k)
+{
+    struct ht_kit *kit = k->kit;
+
+    k->kit = NULL;
+    k->in_start = k->in_end = 0;
+    ht_kit_give(k->s, kit);
 }
 
 static void
@@ -112,9 +117,8 @@ ht_conn_wake(struct ht_conn *k)
     atomic_store(&k->idle, IDLE);
 }
 
-/* Let the poller continue with k when there is input.  Returns: 0, and k is no longer ours; or an error. */
-static int
-wait_for_input(struct ht_conn *k)
+int
+ht_conn_arm(struct ht_conn *k)
 {
     struct bh_go_options o = { .stack_size = k->s->o.stack_size };
 
@@ -139,7 +143,7 @@ go_idle(struct ht_conn *k)
     atomic_store(&k->idle, IDLE);
     if (atomic_load(&s->draining))
         bh_conn_set_read_deadline(k->io.conn, bh_now() + WAKE_GRACE);
-    rc = wait_for_input(k);
+    rc = ht_conn_arm(k);
     if (rc < 0)
         set_busy(k);
     return rc;
@@ -214,8 +218,7 @@ greet(struct ht_conn *k)
             return false;
         http2 = found > 0;
     }
-    (void)http2;
-    return true;
+    return !http2 || ht_h2_start(k);
 }
 
 static void
@@ -227,6 +230,11 @@ serve_requests(struct turn *t)
     set_busy(k);
     if (!k->greeted && !greet(k))
         after = HT_CLOSE;
+    if (k->h2 != NULL && after == HT_NEXT) {
+        t->idle = true; /* or gone */
+        ht_h2_turn(k);
+        return;
+    }
     while (after == HT_NEXT && (k->in_start < k->in_end || ht_io_pending(&k->io) > 0))
         after = ht_http1_one(k);
     if (after == HT_LINGER)
@@ -249,7 +257,12 @@ take_turn(void *arg)
     struct ht_conn *k = t->k;
     ssize_t         n;
 
-    take_kit(k);
+    if (k->h2 != NULL) {
+        t->idle = true; /* or gone */
+        ht_h2_turn(k);
+        return;
+    }
+    k->kit = ht_kit_take(k->s);
     ht_make_room(k);
     if (!k->greeted && k->from->tls != NULL) {
         serve_requests(t);
@@ -261,7 +274,7 @@ take_turn(void *arg)
         serve_requests(t);
     } else if (n == -EAGAIN) {
         give_kit(k);
-        t->idle = wait_for_input(k) == 0;
+        t->idle = ht_conn_arm(k) == 0;
     }
 }
 
@@ -287,6 +300,7 @@ ht_conn_end(struct ht_conn *k)
     if (k->older != NULL)
         k->older->newer = k->newer;
     bh_mutex_unlock(&s->lock);
+    ht_h2_free(k);
     ht_io_free(&k->io);
     ht_kit_free(s, k->kit);
     free(k->peer);

@@ -126,6 +126,18 @@ ht_is_token(const char *text, size_t length)
 }
 
 bool
+ht_is_method(const char *text, size_t length)
+{
+    return length > 0 && span(text, text + length, METHOD) == length;
+}
+
+bool
+ht_is_target(const char *text, size_t length)
+{
+    return length > 0 && span_target(text, text + length) == length;
+}
+
+bool
 ht_is_value(const char *text, size_t length)
 {
     return span_value(text, text + length) == length;

@@ -82,6 +82,9 @@ void ht_head_move(struct ht_head *h, const char *from, char *to);
 bool ht_name_is(const struct ht_field *f, const char *name, size_t length);
 /* ht_is_token -- a non-empty token of RFC 9110 section 5.6.2. */
 bool ht_is_token(const char *text, size_t length);
+/* ht_is_method, ht_is_target -- only bytes that a method or a target has in HTTP/1, and not empty. */
+bool ht_is_method(const char *text, size_t length);
+bool ht_is_target(const char *text, size_t length);
 /* ht_is_value -- may be sent as a field's value: no control byte but tab. */
 bool ht_is_value(const char *text, size_t length);
 

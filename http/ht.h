@@ -8,6 +8,7 @@
  *     router.c    patterns, the tree of segments; check.c: the checks at start
  *     conn.c      a connection's life: idle without a goroutine, turns, kits of buffers
  *     http1.c     HTTP/1 on a connection: heads in, the wire of its calls
+ *     http2.c     HTTP/2 on a connection: see h2.h
  *     dispatch.c  what to run for a request whose head is there
  *     call.c      the chain, parameters, query, values
  *     body.c      the body of a request
@@ -180,6 +181,9 @@ struct ht_kit {
     char             date[40];    /* "Date: Wed, 25 Nov 2026 10:31:07 GMT\r\n" */
     char             stamp[24];   /* "2026-11-25T10:31:07" */
 };
+/* ht_kit_take, ht_kit_give -- one of the server's; a grown one is not kept.  Panics: without memory. */
+struct ht_kit *ht_kit_take(struct bh_http_server *s);
+void           ht_kit_give(struct bh_http_server *s, struct ht_kit *kit);
 /* ht_kit_set_time -- make the texts those of `second`. */
 void ht_kit_set_time(struct ht_kit *kit, int64_t second);
 
@@ -209,6 +213,8 @@ struct ht_conn {
 
 /* ht_conn_start -- wait for the first request; takes k over. */
 void ht_conn_start(struct ht_conn *k);
+/* ht_conn_arm -- the next turn is when there is input.  Returns: 0, k being the poller's; or an error. */
+int ht_conn_arm(struct ht_conn *k);
 void ht_kit_free(struct bh_http_server *s, struct ht_kit *kit); /* NULL is a no-op */
 void ht_conn_end(struct ht_conn *k); /* close, unlink, free */
 /* ht_conn_wake -- make an idle connection notice that the server drains; under s->lock. */
@@ -246,6 +252,14 @@ int     ht_flush(struct ht_conn *k);
 int     ht_upgrade(struct ht_call *x, const char *protocol);
 ssize_t ht_raw_read(struct ht_call *x, void *buffer, size_t size); /* as bh_read */
 ssize_t ht_raw_write(struct ht_call *x, const void *data, size_t size);
+
+/* ---- http2.c ------------------------------------------------------------------ */
+
+/* ht_h2_start -- k speaks HTTP/2.  Returns: false without memory. */
+bool ht_h2_start(struct ht_conn *k);
+/* ht_h2_turn -- a turn of such a connection, which takes k over, ending it if need be. */
+void ht_h2_turn(struct ht_conn *k);
+void ht_h2_free(struct ht_conn *k); /* the session only; a no-op without one */
 
 /* ---- dispatch.c ---------------------------------------------------------------- */
 
@@ -316,6 +330,7 @@ struct ht_call {
     struct bh_http_server *s;
     const struct ht_wire *wire;
     struct ht_conn     *k;      /* NULL once the handler's side is over */
+    struct ht_kit      *kit;    /* the same; of the goroutine that runs it */
     void               *stream; /* the wire's own */
     _Atomic uint64_t    owner; /* goroutine that may reply; 0: nobody */
     _Atomic uint32_t    refs;  /* the handler's, and one for each background goroutine */

@@ -72,7 +72,7 @@ put_request(char *at, const struct bh_http_call *c)
         *at++ = '?';
         at = put_escaped(at, QUERY_SHOWN, c->query);
     }
-    at = ht_put(at, " HTTP/1.");
+    at = ht_put(at, c->version < 20 ? " HTTP/1." : " HTTP/2.");
     *at++ = (char)('0' + c->version % 10);
     return ht_put(at, "\" ");
 }
@@ -97,7 +97,7 @@ static void
 write_line(const struct bh_http_call *c, int fd, int64_t elapsed_ns, const char *note)
 {
     char  line[LINE_SIZE];
-    char *at = put_time(line, c->s->k->kit);
+    char *at = put_time(line, c->s->kit);
 
     at = put_escaped(at, 2 * NAME_SHOWN, c->peer);
     *at++ = ' ';

@@ -22,6 +22,7 @@ build    libsimdjson-dev        reads JSON
 build    zlib1g-dev             gzip
 build    libbrotli-dev          brotli
 build    libzstd-dev            zstd
+build    libnghttp2-dev         HTTP/2 frames and header compression
 build    pkg-config             finds the installed library (bulkhead.pc)
 test     clang                  second compiler: every header and fault test must pass with both
 test     node-llhttp            an HTTP/1.1 parser that the fuzzer holds ours against
@@ -30,6 +31,9 @@ test     gdb                    tests of the debugger script; backtraces across 
 test     python3                gdb script; drives the browser test
 test     openssl                certificates for tests; a TLS client we did not write
 test     curl                   a client we did not write, against the server
+test     nghttp2-client         HTTP/2 clients: nghttp, and h2load for load
+test     python3-h2             makes HTTP/2 frames, wrong ones too, for tests of the server
+test     python3-hpack          their header compression
 test     chromium               clicks the buttons of the crash lab
 test     procps                 finds leftover processes of a test
 test     netbase                /etc/services: names of ports
