@@ -82,8 +82,7 @@ bh_http_client_new(const struct bh_http_client_options *options)
     BH_REQUIRE(ht_is_value(c->o.user_agent, strlen(c->o.user_agent)));
     if (c->o.connect_to != NULL)
         c->o.connect_to = copy(c->o.connect_to);
-    if (c->o.tls != NULL)
-        c->tls = bh_tls_config_ref(c->o.tls);
+    c->tls = c->o.tls != NULL ? bh_tls_config_ref(c->o.tls) : bh_tls_config_new();
     c->budget = MAX_BUDGET;
     atomic_store(&c->refs, 1);
     hc_sweeping_start(c);

@@ -266,7 +266,7 @@ hc_give(struct bh_http_client *c, struct hc_conn *k, bool reusable)
     struct hc_conn *out = NULL;
 
     /* Bytes behind the reply belong to no request: the server has lost count. */
-    if (!reusable || k->in_start < k->in_end || ht_io_pending(&k->io) > 0) {
+    if (!reusable || k->in_start < k->in_end || (ht_io_pending(&k->io) > 0 && !is_quiet(k))) {
         discard(c, k);
         return;
     }
@@ -317,9 +317,20 @@ end_dial(struct dial *d)
 static int
 start_tls(struct bh_http_client *c, struct hc_conn *k)
 {
-    (void)c;
-    (void)k;
-    return bh_fail(-EPROTONOSUPPORT, "http: https is not built in");
+    char   name[256], note[200];
+    size_t length = strlen(k->host->name);
+    int    rc;
+
+    if (length > 1 && k->host->name[length - 1] == '.') /* certificates are without */
+        length--;
+    snprintf(name, sizeof name, "%.*s", (int)length, k->host->name);
+    rc = bh_tls_client(c->tls, k->io.conn, name, &k->io.tls);
+    if (rc == 0)
+        rc = bh_tls_handshake(k->io.tls);
+    if (rc == 0)
+        return 0;
+    snprintf(note, sizeof note, "%s", bh_error_note());
+    return bh_fail(rc, "https://%s: %s", k->host->name, note);
 }
 
 static int

@@ -60,7 +60,8 @@ struct bh_http_client_options {
     bool     h2c;               /* speak HTTP/2 in the clear with http: URLs */
     const char *user_agent;     /* "bulkhead/VERSION"; "": none */
     const char *connect_to;     /* dial this address (net.h) whatever the URL says: a Unix socket, a test */
-    struct bh_tls_config *tls;  /* NULL: the system's certificate authorities.  A reference is taken */
+    struct bh_tls_config *tls;  /* NULL: the system's authorities.  A reference is taken; whether
+                                   HTTP/2 is offered is then its protocols' to say */
 };
 
 /* bh_http_client_new -- Owns: the caller; *options (NULL: all defaults) is copied. */
