@@ -15,7 +15,7 @@
 set -u
 bin=$1
 seconds=${BENCH_SECONDS:-3} runs=${RUNS:-5} idle=${IDLE:-10000}
-workloads=${WORKLOADS:-hello_64 hello_512 json}
+workloads=${WORKLOADS:-hello_64 hello_512 json file_1k file_100k}
 only=${ONLY:-ours full floor h2o nginx go}
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -83,6 +83,7 @@ ticks() { # NAME: of user and system time
 servers() { # WORKLOAD
     case $1 in
     json) echo "ours h2o go" ;;
+    file_*) echo "ours nginx" ;;
     *) echo "ours full floor h2o nginx go" ;;
     esac
 }
@@ -91,6 +92,7 @@ command_of() { # WORKLOAD PORT SECONDS
     case $1 in
     hello_*) wrk -t1 -c"${1#hello_}" -d"$3s" "http://127.0.0.1:$2/hello" ;;
     json) wrk -t1 -c64 -d"$3s" -s "$here/json.lua" "http://127.0.0.1:$2/echo" ;;
+    file_*) wrk -t1 -c64 -d"$3s" "http://127.0.0.1:$2/static/${1#file_}.txt" ;;
     esac
 }
 
@@ -109,8 +111,8 @@ load() { # WORKLOAD NAME SECONDS: prints microseconds per request
 
 mkdir "$work/static"
 chmod 755 "$work"
-head -c 1024 /dev/zero | tr '\0' x >"$work/static/1.txt"
-head -c 102400 /dev/zero | tr '\0' x >"$work/static/100.txt"
+head -c 1024 /dev/zero | tr '\0' x >"$work/static/1k.txt"
+head -c 102400 /dev/zero | tr '\0' x >"$work/static/100k.txt"
 for name in $only; do
     start "$name"
     load hello_64 "$name" 1 >/dev/null
