@@ -14,7 +14,7 @@ all: $(bench-http.own)
 $(bench-http.bin)/go_http: bench/peers/go/http.go
 	@mkdir -p $(@D); echo "  GO  $<"; GO111MODULE=off go build -o $@ $<
 $(bench-http.bin)/h2o_http: bench/peers/h2o/http.c
-	@mkdir -p $(@D); echo "  CC  $<"; $(CC) -O2 -o $@ $< -lh2o-evloop
+	@mkdir -p $(@D); echo "  CC  $<"; $(CC) -O2 -o $@ $< -lh2o-evloop -lssl -lcrypto
 
 bench-http: bench-deps
 	@$(MAKE) --no-print-directory O=$O run-$@

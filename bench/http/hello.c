@@ -1,7 +1,7 @@
 /*
  * hello.c -- our server, for bench/http/run.sh.
  *
- *     hello plain|full ADDRESS [DIRECTORY]
+ *     hello plain|full ADDRESS [DIRECTORY [TLS_ADDRESS CERTIFICATE KEY]]
  *
  * plain: router, parser, recovery.  full: also an access log (to /dev/null), a
  * request id in the reply, and a deadline for every request.  Every reply is
@@ -18,6 +18,7 @@
 #include <bulkhead/http/files.h>
 #include <bulkhead/http/json.h>
 #include <bulkhead/http/server.h>
+#include <bulkhead/http/tls.h>
 
 static int
 hello(struct bh_http_call *c, void *arg)
@@ -62,9 +63,21 @@ with_deadline(struct bh_http_call *c, void *arg)
 
 struct arguments {
     bool        full;
-    const char *address, *directory;
+    const char *address, *directory, *tls_address, *certificate, *key;
     int         status;
 };
+
+static int
+listen_tls(struct bh_http_server *s, const struct arguments *a)
+{
+    struct bh_tls_config *config = bh_tls_config_new();
+    int                   rc;
+
+    BH_DEFER(bh_tls_config_unref, config);
+    bh_tls_config_set_protocols(config, "h2,http/1.1");
+    rc = bh_tls_config_add_certificate(config, a->certificate, a->key);
+    return rc < 0 ? rc : bh_http_listen_tls(s, a->tls_address, config);
+}
 
 static int
 add_files(struct bh_http_server *s, const char *directory, struct bh_http_files **files)
@@ -106,6 +119,8 @@ serve(const struct arguments *a)
     rc = add_files(s, a->directory, &files);
     if (rc == 0)
         rc = bh_http_listen(s, a->address);
+    if (rc == 0 && a->tls_address != NULL)
+        rc = listen_tls(s, a);
     if (rc == 0)
         rc = bh_http_serve_until_signal(s);
     if (rc < 0)
@@ -127,13 +142,19 @@ main(int argc, char **argv)
 {
     struct arguments a = { .status = 1 };
 
-    if (argc != 3 && argc != 4) {
-        fprintf(stderr, "usage: hello plain|full ADDRESS [DIRECTORY]\n");
+    if (argc != 3 && argc != 4 && argc != 7) {
+        fprintf(stderr, "usage: hello plain|full ADDRESS [DIRECTORY "
+                        "[TLS_ADDRESS CERTIFICATE KEY]]\n");
         return 2;
     }
     a.full = strcmp(argv[1], "full") == 0;
     a.address = argv[2];
     a.directory = argv[3]; /* or NULL */
+    if (argc == 7) {
+        a.tls_address = argv[4];
+        a.certificate = argv[5];
+        a.key = argv[6];
+    }
     (void)bh_main(app, &a);
     return a.status;
 }

@@ -15,7 +15,7 @@
 set -u
 bin=$1
 seconds=${BENCH_SECONDS:-3} runs=${RUNS:-5} idle=${IDLE:-10000}
-workloads=${WORKLOADS:-hello_64 hello_512 json file_1k file_100k}
+workloads=${WORKLOADS:-hello_64 hello_512 json h2 tls tls_new tls_file file_1k file_100k}
 only=${ONLY:-ours full floor h2o nginx go}
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
@@ -33,15 +33,15 @@ trap 'exit 1' INT TERM
 ulimit -n "$(ulimit -Hn)"
 
 start() { # NAME
-    local p=${port[$1]}
+    local p=${port[$1]} t=$((${port[$1]} + 100)) pair="$work/cert.pem $work/key.pem"
     case $1 in
-    ours) set -- "$1" "$bin/hello" plain "127.0.0.1:$p" "$work/static" ;;
+    ours) set -- "$1" "$bin/hello" plain "127.0.0.1:$p" "$work/static" "127.0.0.1:$t" $pair ;;
     full) set -- "$1" "$bin/hello" full "127.0.0.1:$p" ;;
     floor) set -- "$1" "$bin/floor" "$p" ;;
-    h2o) set -- "$1" "$bin/h2o_http" "$p" ;;
-    go) set -- "$1" env GOMAXPROCS=1 "$bin/go_http" "$p" ;;
+    h2o) set -- "$1" "$bin/h2o_http" "$p" "$t" $pair ;;
+    go) set -- "$1" env GOMAXPROCS=1 "$bin/go_http" "$p" "$t" $pair ;;
     nginx)
-        sed "s|@WORK@|$work|g; s|@PORT@|$p|g" "$here/nginx.conf" >"$work/nginx.conf"
+        sed "s|@WORK@|$work|g; s|@PORT@|$p|g; s|@TLSPORT@|$t|g" "$here/nginx.conf" >"$work/nginx.conf"
         set -- "$1" nginx -p "$work" -c "$work/nginx.conf" -e "$work/nginx.log"
         ;;
     esac
@@ -78,12 +78,13 @@ ticks() { # NAME: of user and system time
     echo $total
 }
 
-# One workload: who takes part, and what loads them.  $1 is the port, $2 the seconds; the
+# One workload: who takes part, and what loads them.  TLS is at the port plus 100.  The
 # command says "N requests in ..." as wrk does.
 servers() { # WORKLOAD
     case $1 in
     json) echo "ours h2o go" ;;
-    file_*) echo "ours nginx" ;;
+    file_* | tls_file) echo "ours nginx" ;;
+    h2 | tls*) echo "ours h2o nginx go" ;;
     *) echo "ours full floor h2o nginx go" ;;
     esac
 }
@@ -91,6 +92,11 @@ servers() { # WORKLOAD
 command_of() { # WORKLOAD PORT SECONDS
     case $1 in
     hello_*) wrk -t1 -c"${1#hello_}" -d"$3s" "http://127.0.0.1:$2/hello" ;;
+    h2) h2load -D"$3" -c8 -m100 "https://127.0.0.1:$(($2 + 100))/hello" |
+        awk '/^requests:/ { print $8, "requests in", $0 }' ;;
+    tls) wrk -t1 -c64 -d"$3s" "https://127.0.0.1:$(($2 + 100))/hello" ;;
+    tls_new) wrk -t1 -c16 -d"$3s" -H "Connection: close" "https://127.0.0.1:$(($2 + 100))/hello" ;;
+    tls_file) wrk -t1 -c16 -d"$3s" "https://127.0.0.1:$(($2 + 100))/static/100k.txt" ;;
     json) wrk -t1 -c64 -d"$3s" -s "$here/json.lua" "http://127.0.0.1:$2/echo" ;;
     file_*) wrk -t1 -c64 -d"$3s" "http://127.0.0.1:$2/static/${1#file_}.txt" ;;
     esac
@@ -111,6 +117,8 @@ load() { # WORKLOAD NAME SECONDS: prints microseconds per request
 
 mkdir "$work/static"
 chmod 755 "$work"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
+    -keyout "$work/key.pem" -out "$work/cert.pem" 2>"$work/openssl" || { cat "$work/openssl"; exit 1; }
 head -c 1024 /dev/zero | tr '\0' x >"$work/static/1k.txt"
 head -c 102400 /dev/zero | tr '\0' x >"$work/static/100k.txt"
 for name in $only; do
@@ -182,6 +190,16 @@ END {
     }
     row("json_us", "ours", "json_us", "h2o", 1.1)
     row("json_us", "ours", "json_us", "go", 0.6)
+    row("http2_us", "ours", "h2_us", "h2o", 1.1)
+    row("http2_us", "ours", "h2_us", "nginx", "")
+    row("http2_us", "ours", "h2_us", "go", "")
+    row("tls_us", "ours", "tls_us", "h2o", 1.1)
+    row("tls_us", "ours", "tls_us", "nginx", "")
+    row("tls_us", "ours", "tls_us", "go", "")
+    row("tls_handshake_us", "ours", "tls_new_us", "h2o", 1.1)
+    row("tls_handshake_us", "ours", "tls_new_us", "nginx", "")
+    row("tls_handshake_us", "ours", "tls_new_us", "go", "")
+    row("tls_100k_us", "ours", "tls_file_us", "nginx", 1.1)
     row("file_1k_us", "ours", "file_1k_us", "nginx", 1.10)
     row("file_100k_us", "ours", "file_100k_us", "nginx", 1.10)
     row("idle_bytes", "ours", "idle_bytes", "nginx", 512, 1)

@@ -1,4 +1,4 @@
-// The server of bench/http in Go: http PORT
+// The server of bench/http in Go: http PORT [TLSPORT CERTIFICATE KEY]
 package main
 
 import (
@@ -38,5 +38,10 @@ func main() {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(&order)
 	})
+	if len(os.Args) > 4 {
+		go func() {
+			log.Fatal(http.ListenAndServeTLS("127.0.0.1:"+os.Args[2], os.Args[3], os.Args[4], mux))
+		}()
+	}
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Args[1], mux))
 }

@@ -1,11 +1,12 @@
 /*
- * http.c -- the server of bench/http on h2o's library: http PORT
+ * http.c -- the server of bench/http on h2o's library: http PORT [TLSPORT CERTIFICATE KEY]
  *
  * The library rather than the program, whose cheapest handler reads a file.
  */
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,10 +15,11 @@
 #define H2O_USE_EPOLL 1
 #include <h2o.h>
 #include <h2o/http1.h>
+#include <h2o/http2.h>
 
 static h2o_globalconf_t config;
 static h2o_context_t    context;
-static h2o_accept_ctx_t accepting;
+static h2o_accept_ctx_t accepting, accepting_tls;
 
 static int
 reply(h2o_req_t *req, h2o_iovec_t body, const char *type)
@@ -55,7 +57,19 @@ on_accept(h2o_socket_t *listener, const char *error)
     h2o_socket_t *socket;
 
     if (error == NULL && (socket = h2o_evloop_socket_accept(listener)) != NULL)
-        h2o_accept(&accepting, socket);
+        h2o_accept(listener->data, socket);
+}
+
+static void
+setup_tls(const char *certificate, const char *key)
+{
+    accepting_tls = accepting;
+    accepting_tls.ssl_ctx = SSL_CTX_new(TLS_server_method());
+    SSL_CTX_set_min_proto_version(accepting_tls.ssl_ctx, TLS1_2_VERSION);
+    if (SSL_CTX_use_certificate_chain_file(accepting_tls.ssl_ctx, certificate) != 1 ||
+        SSL_CTX_use_PrivateKey_file(accepting_tls.ssl_ctx, key, SSL_FILETYPE_PEM) != 1)
+        exit(1);
+    h2o_ssl_register_alpn_protocols(accepting_tls.ssl_ctx, h2o_http2_alpn_protocols);
 }
 
 static int
@@ -73,13 +87,23 @@ listen_on(int port)
     return fd;
 }
 
+static void
+accept_on(const char *port, h2o_accept_ctx_t *with)
+{
+    h2o_socket_t *listener = h2o_evloop_socket_create(
+        context.loop, listen_on((int)strtol(port, NULL, 10)), H2O_SOCKET_FLAG_DONT_READ);
+
+    listener->data = with;
+    h2o_socket_read_start(listener, on_accept);
+}
+
 int
 main(int argc, char **argv)
 {
     h2o_hostconf_t *host;
     h2o_handler_t  *handler;
-    h2o_socket_t   *listener;
 
+    signal(SIGPIPE, SIG_IGN);
     h2o_config_init(&config);
     config.http1.req_timeout = 600 * 1000; /* also of idle connections */
     host = h2o_config_register_host(&config, h2o_iovec_init("default", 7), 65535);
@@ -90,10 +114,11 @@ main(int argc, char **argv)
     h2o_context_init(&context, h2o_evloop_create(), &config);
     accepting.ctx = &context;
     accepting.hosts = config.hosts;
-    listener = h2o_evloop_socket_create(
-        context.loop, listen_on(argc > 1 ? (int)strtol(argv[1], NULL, 10) : 8080),
-        H2O_SOCKET_FLAG_DONT_READ);
-    h2o_socket_read_start(listener, on_accept);
+    accept_on(argc > 1 ? argv[1] : "8080", &accepting);
+    if (argc > 4) {
+        setup_tls(argv[3], argv[4]);
+        accept_on(argv[2], &accepting_tls);
+    }
     while (h2o_evloop_run(context.loop, INT32_MAX) == 0)
         continue;
     return 0;
