@@ -4,10 +4,11 @@
  * The first byte chooses the parser, the second is its parameter, the rest is the field.
  */
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "../http/middleware/fields.h"
+#include "fields.h"
 
 #define MUST(cond)                                                                             \
     do {                                                                                       \
@@ -92,16 +93,17 @@ fuzz_walks(const char *value)
     struct ht_blocks  trusted = { &block, 1 };
     struct ht_origin  o;
     struct ht_address honest;
-    char             *list = malloc(strlen(value) + 100);
+    size_t            room = strlen(value) + 100;
+    char             *list = malloc(room);
 
     MUST(list != NULL && ht_block_parse("10.0.0.0/8", 10, &block));
     MUST(ht_address_parse("192.0.2.1", 9, &honest));
     ht_x_forwarded_walk(value, &trusted, &o);
     ht_forwarded_walk(value, &trusted, &o);
-    strcat(strcpy(list, value), ", 192.0.2.1, 10.0.0.1");
+    (void)snprintf(list, room, "%s, 192.0.2.1, 10.0.0.1", value);
     ht_x_forwarded_walk(list, &trusted, &o);
     MUST(o.known && memcmp(&o.address, &honest, sizeof honest) == 0);
-    strcat(strcpy(list, value), ", for=192.0.2.1;by=\"[::1]:80\", for=\"10.0.0.1\"");
+    (void)snprintf(list, room, "%s, for=192.0.2.1;by=\"[::1]:80\", for=\"10.0.0.1\"", value);
     ht_forwarded_walk(list, &trusted, &o);
     MUST(!o.known || memcmp(&o.address, &honest, sizeof honest) == 0);
     free(list);

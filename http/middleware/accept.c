@@ -39,7 +39,7 @@ ht_coding_find(const char *name, size_t length)
     return HT_CODINGS;
 }
 
-/* ---- lists -------------------------------------------------------------------------------- */
+/* ---- lists ----------------------------------------------------------------------- */
 
 const char *
 ht_list_next(const char **at, size_t *length)
@@ -65,7 +65,7 @@ ht_list_has(const char *list, const char *token)
     return false;
 }
 
-/* ---- weights ------------------------------------------------------------------------------ */
+/* ---- weights --------------------------------------------------------------------- */
 
 /* "0.5" in thousandths; -1 if malformed.  At most three decimals. */
 static int

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* ---- addresses ------------------------------------------------------------------------------ */
+/* ---- addresses ------------------------------------------------------------------- */
 
 static const unsigned char v4_prefix[12] = { [10] = 0xff, [11] = 0xff };
 
@@ -81,7 +81,7 @@ ht_address_put(char text[HT_ADDRESS_TEXT], const struct ht_address *a)
         (void)inet_ntop(AF_INET6, a->bytes, text, HT_ADDRESS_TEXT);
 }
 
-/* ---- blocks ----------------------------------------------------------------------------------- */
+/* ---- blocks ---------------------------------------------------------------------- */
 
 /* How many of the first `bits` bits are the same: all? */
 static bool
@@ -147,7 +147,7 @@ ht_blocks_have(const struct ht_blocks *blocks, const struct ht_address *a)
     return false;
 }
 
-/* ---- lists of hops ------------------------------------------------------------------------------ */
+/* ---- lists of hops --------------------------------------------------------------- */
 
 enum { MAX_HOPS = 32 }; /* the last ones of a list: no honest chain is longer */
 
@@ -235,7 +235,7 @@ ht_x_forwarded_walk(const char *value, const struct ht_blocks *trusted, struct h
             break;
 }
 
-/* ---- Forwarded ----------------------------------------------------------------------------------- */
+/* ---- Forwarded ------------------------------------------------------------------- */
 
 /* The value of a pair, quotes off.  Escapes are for nothing we look for: malformed. */
 static bool

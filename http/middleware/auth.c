@@ -40,7 +40,7 @@ bh_http_same_secret(const char *given, const char *secret)
     return differs == 0;
 }
 
-/* ---- refusals ---------------------------------------------------------------------------------------- */
+/* ---- refusals -------------------------------------------------------------------- */
 
 /* A quoted string.  What may not be in one is left out. */
 static const char *
@@ -66,7 +66,7 @@ refuse(struct bh_http_call *c, int status, const char *challenge)
     return bh_http_reply(c, status, "%d %s\n", status, bh_http_status_text(status));
 }
 
-/* ---- Basic --------------------------------------------------------------------------------------------- */
+/* ---- Basic ----------------------------------------------------------------------- */
 
 static bool
 is_login(const struct bh_http_login *logins, const char *user, const char *password)
@@ -110,7 +110,7 @@ bh_http_basic_auth(struct bh_http_call *c, void *arg)
     return bh_http_next(c);
 }
 
-/* ---- Bearer -------------------------------------------------------------------------------------------- */
+/* ---- Bearer ---------------------------------------------------------------------- */
 
 static const char *
 bearer_challenge(struct bh_http_call *c, const struct bh_http_bearer *o, const char *error)

@@ -46,7 +46,7 @@ struct bh_http_compress {
     int                pooled[HT_CODINGS];
 };
 
-/* ---- life -------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------ */
 
 static void
 read_codings(struct bh_http_compress *z, const char *list)
@@ -72,21 +72,31 @@ level(int wanted, int usual, int most)
     return wanted != 0 ? wanted : usual;
 }
 
+/* Panics for options that are wrong: before anything is allocated. */
+static void
+read_options(struct bh_http_compress *z, const struct bh_http_compress_options *o)
+{
+    z->min_size = o->min_size != 0 ? o->min_size : MIN_SIZE;
+    read_codings(z, o->codings != NULL ? o->codings : default_codings);
+    z->levels[HT_GZIP] = level(o->gzip_level, 5, 9);
+    z->levels[HT_BR] = level(o->br_level, 4, 11);
+    z->levels[HT_ZSTD] = level(o->zstd_level, 3, 19);
+}
+
 struct bh_http_compress *
 bh_http_compress_new(const struct bh_http_compress_options *options)
 {
-    struct bh_http_compress_options o = { 0 };
-    struct bh_http_compress        *z = calloc(1, sizeof *z);
+    static const struct bh_http_compress_options defaults;
+    struct bh_http_compress                      read = { 0 }, *z;
 
-    if (options != NULL)
-        o = *options;
-    if (z == NULL || (z->types = strdup(o.types != NULL ? o.types : default_types)) == NULL)
+    if (options == NULL)
+        options = &defaults;
+    read_options(&read, options);
+    z = malloc(sizeof *z);
+    if (z == NULL ||
+        (read.types = strdup(options->types != NULL ? options->types : default_types)) == NULL)
         bh_panic("http: out of memory for compression");
-    z->min_size = o.min_size != 0 ? o.min_size : MIN_SIZE;
-    read_codings(z, o.codings != NULL ? o.codings : default_codings);
-    z->levels[HT_GZIP] = level(o.gzip_level, 5, 9);
-    z->levels[HT_BR] = level(o.br_level, 4, 11);
-    z->levels[HT_ZSTD] = level(o.zstd_level, 3, 19);
+    *z = read;
     return z;
 }
 
@@ -102,7 +112,7 @@ bh_http_compress_free(struct bh_http_compress *z)
     free(z);
 }
 
-/* ---- the pool ------------------------------------------------------------------------------------------ */
+/* ---- the pool -------------------------------------------------------------------- */
 
 static struct ht_encoder *
 take_encoder(struct bh_http_compress *z, enum ht_coding coding, int64_t size)
@@ -135,7 +145,7 @@ give_encoder(struct bh_http_compress *z, struct ht_encoder *e)
         ht_encoder_free(e);
 }
 
-/* ---- what to compress ---------------------------------------------------------------------------------- */
+/* ---- what to compress ------------------------------------------------------------ */
 
 /* An item may end or begin with "*"; parameters do not count. */
 static bool
@@ -192,7 +202,7 @@ weaken_known_tag(struct bh_http_call *c)
         (void)bh_http_set_header(c, "ETag", weak);
 }
 
-/* ---- the filter ------------------------------------------------------------------------------------------ */
+/* ---- the filter ------------------------------------------------------------------ */
 
 struct compressing {
     struct bh_http_compress *z;

@@ -13,7 +13,7 @@ static size_t                   answer_size;
 static struct fixture           f;
 static struct bh_http_compress *compress_;
 
-/* ---- a server ------------------------------------------------------------------------------------------ */
+/* ---- a server -------------------------------------------------------------------- */
 
 static char *
 text_of(struct bh_http_call *c, size_t size)
@@ -210,7 +210,7 @@ expect_text(size_t size)
 
 #define NOT(part) EXPECT(strstr(answer, (part)) == NULL)
 
-/* ---- what is compressed --------------------------------------------------------------------------------- */
+/* ---- what is compressed ---------------------------------------------------------- */
 
 static const char *const names[] = { "gzip", "br", "zstd" };
 
@@ -349,7 +349,7 @@ TEST_REAL(compress, makes_strong_tags_weak)
     stop();
 }
 
-/* ---- streams ---------------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------- */
 
 TEST_REAL(compress, a_flush_lets_through_all_there_is)
 {
@@ -454,7 +454,7 @@ TEST_REAL(compress, wrong_options_panic)
                  bh_http_compress_new(&(struct bh_http_compress_options){ .br_level = 12 }));
 }
 
-/* ---- tags ------------------------------------------------------------------------------------------------- */
+/* ---- tags ------------------------------------------------------------------------ */
 
 /* "ETag: ...\r\n" of the last answer as a field If-None-Match. */
 static const char *

@@ -23,7 +23,7 @@
 #include "fields.h"
 #include "helpers.h"
 
-/* ---- preconditions -------------------------------------------------------------------------- */
+/* ---- preconditions --------------------------------------------------------------- */
 
 /* The date in a field.  Returns: false if there is none. */
 static bool
@@ -76,7 +76,7 @@ range_still_holds(struct bh_http_call *c, const struct bh_http_content *content)
            date < time(NULL) - 1;
 }
 
-/* ---- the body ----------------------------------------------------------------------------------- */
+/* ---- the body -------------------------------------------------------------------- */
 
 static int
 add_part(struct bh_http_call *c, const struct bh_http_content *content, struct ht_range r)

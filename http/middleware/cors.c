@@ -26,7 +26,7 @@ struct bh_http_cors {
     bool                        any; /* "*" */
 };
 
-/* ---- life --------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------ */
 
 /* "scheme://host" with at most one "*", at the beginning of the host. */
 static bool
@@ -97,7 +97,7 @@ bh_http_cors_free(struct bh_http_cors *cors)
     free(cors);
 }
 
-/* ---- origins ------------------------------------------------------------------------------------------- */
+/* ---- origins --------------------------------------------------------------------- */
 
 /* Labels of a host, as the browser writes them: nothing else may stand in for "*". */
 static bool
@@ -140,7 +140,7 @@ is_allowed(const struct bh_http_cors *cors, struct bh_http_call *c, const char *
     return cors->o.allow != NULL && cors->o.allow(c, origin, cors->o.allow_arg);
 }
 
-/* ---- replies ------------------------------------------------------------------------------------------- */
+/* ---- replies --------------------------------------------------------------------- */
 
 /* What is said to an origin that is allowed, in a preflight and otherwise. */
 static void

@@ -26,7 +26,7 @@ behind_scheme(const char *value, const char *scheme)
     return value + strspn(value, " ");
 }
 
-/* ---- Basic -------------------------------------------------------------------------------- */
+/* ---- Basic ----------------------------------------------------------------------- */
 
 static int
 base64_digit(unsigned char c)
@@ -90,7 +90,7 @@ ht_basic_parse(const char *value, char *room, const char **user, const char **pa
     return true;
 }
 
-/* ---- Bearer -------------------------------------------------------------------------------- */
+/* ---- Bearer ---------------------------------------------------------------------- */
 
 const char *
 ht_bearer_parse(const char *value)

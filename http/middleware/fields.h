@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- range.c -------------------------------------------------------------------------- */
+/* ---- range.c --------------------------------------------------------------------- */
 
 /* A field asking for more is ignored: the whole is cheaper to send than such a mosaic. */
 enum { HT_MAX_RANGES = 16 };
@@ -54,7 +54,7 @@ void ht_date_put(char text[HT_DATE_SIZE], int64_t time);
 /* ht_date_parse -- any of the three forms of RFC 9110 section 5.6.7.  Returns: whether it is one. */
 bool ht_date_parse(const char *text, int64_t *time);
 
-/* ---- accept.c -------------------------------------------------------------------------- */
+/* ---- accept.c -------------------------------------------------------------------- */
 
 enum ht_coding { HT_IDENTITY, HT_GZIP, HT_BR, HT_ZSTD, HT_CODINGS };
 
@@ -75,7 +75,7 @@ bool ht_list_has(const char *list, const char *token);
 /* ht_list_next -- the next item of a list, trimmed; *at moves on.  Returns: NULL at the end. */
 const char *ht_list_next(const char **at, size_t *length);
 
-/* ---- address.c -------------------------------------------------------------------------- */
+/* ---- address.c ------------------------------------------------------------------- */
 
 /* IPv4 as ::ffff:a.b.c.d, so that the two ways to write one address are one. */
 struct ht_address {
@@ -121,7 +121,7 @@ void ht_forwarded_walk(const char *value, const struct ht_blocks *trusted, struc
 void ht_x_forwarded_walk(const char *value, const struct ht_blocks *trusted,
                          struct ht_origin *o);
 
-/* ---- credentials.c ------------------------------------------------------------------------ */
+/* ---- credentials.c --------------------------------------------------------------- */
 
 /*
  * ht_basic_parse -- user and password of "Basic dXNlcjpwYXNz", NUL-terminated in room,
@@ -130,7 +130,7 @@ void ht_x_forwarded_walk(const char *value, const struct ht_blocks *trusted,
  * See: RFC 7617.
  */
 bool ht_basic_parse(const char *value, char *room, const char **user, const char **password);
-/* ht_bearer_parse -- the token of "Bearer token"; NULL if it is something else or malformed.  See: RFC 6750. */
+/* ht_bearer_parse -- the token of "Bearer token"; NULL if it is none or malformed.  See: RFC 6750. */
 const char *ht_bearer_parse(const char *value);
 /* ht_scheme_is -- whether an Authorization field begins with this scheme. */
 bool ht_scheme_is(const char *value, const char *scheme);

@@ -1,4 +1,4 @@
-/* fields_test.c -- header fields that middleware acts on: ranges, tags, dates, codings, addresses, credentials. */
+/* fields_test.c -- ranges, tags, dates, codings, addresses, credentials. */
 #include "fields.h"
 
 #include <stdio.h>
@@ -7,7 +7,7 @@
 
 #include "test.h"
 
-/* ---- ranges ------------------------------------------------------------------------------------- */
+/* ---- ranges ---------------------------------------------------------------------- */
 
 /* "0+100 500+20" of a field for size bytes; "ignored" or "none". */
 static const char *
@@ -77,7 +77,7 @@ TEST_PLAIN(range, asking_for_more_than_there_is_is_ignored)
                "ignored");
 }
 
-/* ---- tags --------------------------------------------------------------------------------------- */
+/* ---- tags ------------------------------------------------------------------------ */
 
 TEST_PLAIN(etag, weak_and_strong_comparison_are_those_of_the_rfc)
 {
@@ -112,7 +112,7 @@ TEST_PLAIN(etag, malformed_list_ends_where_it_is_malformed)
            !ht_etag_is_valid("\"x y\""));
 }
 
-/* ---- dates -------------------------------------------------------------------------------------- */
+/* ---- dates ----------------------------------------------------------------------- */
 
 static long long
 date(const char *text)
@@ -172,7 +172,7 @@ TEST_PLAIN(date, written_is_read_back)
     EXPECT_STR(text, "Sat, 01 Jan 0000 00:00:00 GMT");
 }
 
-/* ---- codings ------------------------------------------------------------------------------------ */
+/* ---- codings --------------------------------------------------------------------- */
 
 static const char *
 choose(const char *value)
@@ -224,7 +224,7 @@ TEST_PLAIN(coding, that_is_malformed_counts_as_absent)
     EXPECT_STR(choose("gzi, gzipp, \"gzip\""), "identity");
 }
 
-/* ---- addresses ---------------------------------------------------------------------------------- */
+/* ---- addresses ------------------------------------------------------------------- */
 
 static const char *
 address(const char *text)
@@ -326,7 +326,7 @@ TEST_PLAIN(block, that_is_none_is_refused)
         EXPECT(!ht_block_parse(bad[i], strlen(bad[i]), &b));
 }
 
-/* ---- hops --------------------------------------------------------------------------------------- */
+/* ---- hops ------------------------------------------------------------------------ */
 
 typedef void walk_fn(const char *value, const struct ht_blocks *trusted, struct ht_origin *o);
 
@@ -408,7 +408,7 @@ TEST_PLAIN(forwarded, hostile_list_does_not_get_past_its_writer)
     EXPECT_STR(origin(ht_forwarded_walk, "for"), "unknown");
 }
 
-/* ---- credentials -------------------------------------------------------------------------------- */
+/* ---- credentials ----------------------------------------------------------------- */
 
 static const char *
 basic(const char *value)

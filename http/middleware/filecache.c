@@ -55,7 +55,7 @@ struct ht_filecache {
     struct slot (*sets)[WAYS];
 };
 
-/* ---- files --------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------- */
 
 void
 ht_file_unref(struct ht_file *file)
@@ -209,7 +209,7 @@ load(const struct ht_filecache *cache, const char *path, struct ht_file **result
     return 0;
 }
 
-/* ---- the cache --------------------------------------------------------------------------------------- */
+/* ---- the cache ------------------------------------------------------------------- */
 
 struct ht_filecache *
 ht_filecache_new(int root, unsigned at_most, bool symlinks)
@@ -261,7 +261,7 @@ find(struct slot set[WAYS], uint64_t hash, const char *path)
     return NULL;
 }
 
-/* Keep file, in place of what was kept for its path or used longest ago.  Returns: what to let go, or NULL. */
+/* Keep file in place of its path's last, or of what was used longest ago.  Returns: what to let go, or NULL. */
 static struct ht_file *
 keep(struct slot set[WAYS], uint64_t hash, struct ht_file *file, int64_t now)
 {

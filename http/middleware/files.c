@@ -37,7 +37,7 @@ struct bh_http_files {
     struct ht_filecache         *cache;
 };
 
-/* ---- life ------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------ */
 
 /* Copy text to *at. */
 static const char *
@@ -102,7 +102,7 @@ bh_http_files_free(struct bh_http_files *files)
     free(files);
 }
 
-/* ---- which file --------------------------------------------------------------------------------------- */
+/* ---- which file ------------------------------------------------------------------ */
 
 /* Whether each segment is a name that may be asked for; the last may be empty: a directory. */
 static bool
@@ -156,7 +156,7 @@ take_sibling(struct bh_http_files *files, struct bh_http_call *c, const char *pa
     return chosen;
 }
 
-/* ---- replies ----------------------------------------------------------------------------------------- */
+/* ---- replies --------------------------------------------------------------------- */
 
 static void
 unref_file(void *arg)
@@ -247,7 +247,7 @@ bh_http_files(struct bh_http_call *c, void *arg)
     return rc == -ENOENT ? reply_status(c, 404) : rc;
 }
 
-/* ---- as a middleware ------------------------------------------------------------------------------------ */
+/* ---- as a middleware ------------------------------------------------------------- */
 
 static int
 hex_digit(char c)

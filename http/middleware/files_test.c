@@ -4,8 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -17,7 +21,7 @@ static char                  root[64];
 static struct fixture        f;
 static struct bh_http_files *files;
 
-/* ---- a directory of files ---------------------------------------------------------------------------- */
+/* ---- a directory of files -------------------------------------------------------- */
 
 static const char *
 below(const char *path)
@@ -137,7 +141,7 @@ body(const char *request)
     return body_of(answer);
 }
 
-/* ---- what is served -------------------------------------------------------------------------------- */
+/* ---- what is served -------------------------------------------------------------- */
 
 TEST_REAL(files, are_served_with_type_length_and_validators)
 {
@@ -205,7 +209,7 @@ TEST_REAL(files, that_the_client_has_are_not_sent_again)
     stop();
 }
 
-/* ---- what must not be served -------------------------------------------------------------------------- */
+/* ---- what must not be served ----------------------------------------------------- */
 
 TEST_REAL(files, outside_cannot_be_reached)
 {
@@ -302,6 +306,46 @@ TEST_REAL(files, with_hostile_names_are_absent)
     stop();
 }
 
+/* From now on this process has no openat2. */
+static void
+forbid_openat2(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { sizeof code / sizeof code[0], code };
+
+    EXPECT_EQ(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    EXPECT_EQ(
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program), 0);
+    EXPECT_EQ(syscall(SYS_openat2, -1, NULL, NULL, 0), -1);
+    EXPECT_EQ(errno, ENOSYS);
+}
+
+TEST_REAL(files, of_a_kernel_without_openat2_are_as_safe)
+{
+    static const char *const absent[] = {
+        "escape.txt", "etc/passwd", "link.txt",    "linkdir/index.html", "loop",
+        "fifo",       "none/x",     "hello.txt/x", "..%2foutside.txt"
+    };
+    char request[100];
+
+    forbid_openat2();
+    start((struct bh_http_files_options){ 0 }, NULL);
+    EXPECT_STR(body("GET /static/hello.txt"), "hello");
+    EXPECT_STR(body("GET /static/dir/a%20b.js"), "script");
+    EXPECT_EQ(status("GET /static/dir"), 301);
+    EXPECT_EQ(strlen(body("GET /static/large.bin")), 300000);
+    for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++) {
+        snprintf(request, sizeof request, "GET /static/%s", absent[i]);
+        EXPECT_EQ(status(request), 404);
+    }
+    stop();
+}
+
 TEST_REAL(files, of_a_directory_redirect_to_no_other_host)
 {
     struct bh_http_files *all;
@@ -349,7 +393,7 @@ TEST_PLAIN(files, need_a_directory)
     bh_http_files_free(NULL);
 }
 
-/* ---- siblings --------------------------------------------------------------------------------------- */
+/* ---- siblings -------------------------------------------------------------------- */
 
 TEST_REAL(files, already_compressed_are_sent_to_who_takes_them)
 {
@@ -371,7 +415,7 @@ TEST_REAL(files, already_compressed_are_sent_to_who_takes_them)
     stop();
 }
 
-/* ---- changes ------------------------------------------------------------------------------------------ */
+/* ---- changes --------------------------------------------------------------------- */
 
 /* Until `request` has this body: the cache looks again after a second. */
 static void
@@ -387,12 +431,15 @@ becomes(const char *request, const char *text)
 
 TEST_REAL(files, that_change_are_seen_to_change)
 {
+    char renamed[256];
+
     start((struct bh_http_files_options){ 0 }, NULL);
     EXPECT_STR(body("GET /static/hello.txt"), "hello");
     put("hello.txt", "HELLO"); /* within the same tick of the clock, perhaps */
     becomes("GET /static/hello.txt", "HELLO");
     put("new.txt", "new");
-    EXPECT_EQ(rename(below("new.txt"), strdup(below("hello.txt"))), 0);
+    snprintf(renamed, sizeof renamed, "%s", below("hello.txt"));
+    EXPECT_EQ(rename(below("new.txt"), renamed), 0);
     becomes("GET /static/hello.txt", "new");
     unlink(below("hello.txt"));
     becomes("GET /static/hello.txt", "404 Not Found\n");

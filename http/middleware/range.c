@@ -11,7 +11,7 @@
 #include <strings.h>
 #include <time.h>
 
-/* ---- ranges ----------------------------------------------------------------------------------- */
+/* ---- ranges ---------------------------------------------------------------------- */
 
 /* Digits at *at; a number too large is as good as the largest.  Returns: -1 if there are none. */
 static int64_t
@@ -94,7 +94,7 @@ ht_ranges_parse(const char *value, int64_t size, struct ht_range ranges[HT_MAX_R
     return count > 0 ? count : named > 0 ? -1 : 0;
 }
 
-/* ---- entity tags --------------------------------------------------------------------------------- */
+/* ---- entity tags ----------------------------------------------------------------- */
 
 /* Behind one tag at the start of text; NULL if there is none. */
 static const char *
@@ -144,7 +144,7 @@ ht_etag_in(const char *list, const char *tag, bool weak)
     }
 }
 
-/* ---- dates ----------------------------------------------------------------------------------------- */
+/* ---- dates ----------------------------------------------------------------------- */
 
 static const char days[7][10] = { "Sunday",   "Monday", "Tuesday", "Wednesday",
                                   "Thursday", "Friday", "Saturday" };

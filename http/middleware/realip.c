@@ -65,7 +65,7 @@ bh_http_proxies_free(struct bh_http_proxies *p)
     free(p);
 }
 
-/* ---- the walk ------------------------------------------------------------------------------------------ */
+/* ---- the walk -------------------------------------------------------------------- */
 
 /* The peer's address; a zone ("%eth0") does not count. */
 static bool
@@ -165,7 +165,7 @@ bh_http_real_ip(struct bh_http_call *c, void *arg)
     return bh_http_next(c);
 }
 
-/* ---- what came of it ------------------------------------------------------------------------------------ */
+/* ---- what came of it ------------------------------------------------------------- */
 
 const char *
 bh_http_client_ip(struct bh_http_call *c)

@@ -60,7 +60,7 @@ stop(void)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- addresses ------------------------------------------------------------------------------------------ */
+/* ---- addresses ------------------------------------------------------------------- */
 
 static struct bh_http_proxies *proxies;
 
@@ -172,7 +172,7 @@ TEST_REAL(real_ip, refuses_blocks_it_cannot_read)
         bh_http_proxies_new(&(struct bh_http_proxies_options){ .trusted = "localhost" }));
 }
 
-/* ---- origins ---------------------------------------------------------------------------------------------- */
+/* ---- origins --------------------------------------------------------------------- */
 
 static struct bh_http_cors *cors;
 
@@ -357,7 +357,7 @@ TEST_REAL(cors, handler_cannot_unsay_that_it_varies)
     stop_cors();
 }
 
-/* ---- credentials ------------------------------------------------------------------------------------------ */
+/* ---- credentials ----------------------------------------------------------------- */
 
 #define ALADDIN                                                                                \
     "Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n" /* Aladdin:open sesame */
@@ -391,8 +391,8 @@ TEST_REAL(basic_auth, lets_in_nobody_else)
         "Authorization: Bearer QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n",
         "Authorization: Basic !!!!\r\n",
         "Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ\r\n",
-        ALADDIN ALADDIN,
-        "Proxy-" ALADDIN,
+        (ALADDIN ALADDIN),
+        "Proxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n",
     };
     struct bh_http_basic o = { .logins = logins }, nobody = { 0 };
 
@@ -474,7 +474,7 @@ TEST_REAL(bearer_auth, lets_in_whose_token_is_good)
     stop();
 }
 
-/* ---- what browsers are told ------------------------------------------------------------------------------- */
+/* ---- what browsers are told ------------------------------------------------------ */
 
 TEST_REAL(secure, fields_are_set_unless_the_handler_knows_better)
 {

@@ -16,7 +16,7 @@
 
 #include <bulkhead/http/http.h>
 
-/* ---- content ----------------------------------------------------------------------------- */
+/* ---- content --------------------------------------------------------------------- */
 
 /* What a reply is made from: data, or, if that is NULL, a file. */
 struct bh_http_content {
@@ -47,7 +47,7 @@ int bh_http_serve_content(struct bh_http_call *c, const struct bh_http_content *
 /* bh_http_file_type -- by the name's ending: "text/html; charset=utf-8"; NULL if unknown.  Static. */
 const char *bh_http_file_type(const char *name);
 
-/* ---- files ---------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------- */
 
 struct bh_http_files;
 

@@ -17,7 +17,7 @@
 
 #include <bulkhead/http/http.h>
 
-/* ---- the client behind proxies -------------------------------------------------------------- */
+/* ---- the client behind proxies --------------------------------------------------- */
 
 /* Which field tells; the others are ignored, for a proxy that does not write them passes them on. */
 enum bh_http_proxy_field { BH_HTTP_X_FORWARDED_FOR, BH_HTTP_FORWARDED, BH_HTTP_X_REAL_IP };
@@ -48,7 +48,7 @@ const char *bh_http_client_ip(struct bh_http_call *c);
 /* bh_http_scheme -- "https" or "http": the client's, if bh_http_real_ip was told, else the connection's. */
 const char *bh_http_scheme(struct bh_http_call *c);
 
-/* ---- other origins ----------------------------------------------------------------------------- */
+/* ---- other origins --------------------------------------------------------------- */
 
 /* Zero means the default beside the field. */
 struct bh_http_cors_options {
@@ -82,7 +82,7 @@ void                 bh_http_cors_free(struct bh_http_cors *cors); /* NULL is a 
  */
 bh_http_fn bh_http_cors;
 
-/* ---- credentials -------------------------------------------------------------------------------- */
+/* ---- credentials ----------------------------------------------------------------- */
 
 /* bh_http_user -- who the request's credentials say it is; NULL without. */
 const char *bh_http_user(struct bh_http_call *c);
@@ -116,7 +116,7 @@ struct bh_http_bearer {
 /* bh_http_bearer_auth -- middleware: demand a token.  arg: struct bh_http_bearer.  See: RFC 6750. */
 bh_http_fn bh_http_bearer_auth;
 
-/* ---- what browsers shall not do -------------------------------------------------------------------- */
+/* ---- what browsers shall not do -------------------------------------------------- */
 
 /* Values of fields; NULL means the default beside it, "" that the field is not sent. */
 struct bh_http_secure {
