@@ -67,12 +67,45 @@ body_read(struct ht_call *x, void *buffer, size_t size)
     return n;
 }
 
+/* While it runs the body is what came, so that it can read it. */
+static ssize_t
+read_through(struct ht_call *x, void *buffer, size_t size)
+{
+    bh_http_read_fn *reader = x->reader;
+    ssize_t          n;
+
+    if (x->body_error < 0)
+        return x->body_error;
+    if (size == 0)
+        return 0;
+    x->reader = NULL;
+    n = reader(&x->pub, x->reader_arg, buffer, size);
+    x->reader = reader;
+    x->reader_made += n > 0 ? (uint64_t)n : 0;
+    if (x->reader_made > x->max_body)
+        return ht_body_fail(x, -EMSGSIZE, "over the limit");
+    return n >= 0 || x->body_error < 0 ? n : ht_body_fail(x, -EBADMSG, "cannot be decoded");
+}
+
+void
+bh_http_read_through(struct bh_http_call *c, bh_http_read_fn *fn, void *arg)
+{
+    struct ht_call *x = ht_own(c);
+
+    if (x->reader != NULL || x->body_size >= 0)
+        bh_panic("http: the body is read already, or through something else");
+    x->reader = fn;
+    x->reader_arg = arg;
+}
+
 ssize_t
 bh_http_read(struct bh_http_call *c, void *buffer, size_t size)
 {
     struct ht_call *x = ht_own(c);
     ssize_t         n;
 
+    if (x->reader != NULL)
+        return read_through(x, buffer, size);
     if (x->body_since == 0 && x->head.body == HT_BODY_LENGTH && x->head.length > x->max_body)
         return ht_body_fail(x, -EMSGSIZE, "over the limit");
     n = body_read(x, buffer, size);
@@ -153,7 +186,7 @@ bh_http_body(struct bh_http_call *c, const char **data)
     struct ht_call *x = ht_own(c);
 
     if (x->body_size < 0) {
-        ssize_t n = x->head.body == HT_BODY_LENGTH && x->head.length <= SMALL
+        ssize_t n = x->head.body == HT_BODY_LENGTH && x->head.length <= SMALL && x->reader == NULL
                         ? read_known(c, (size_t)x->head.length)
                         : read_all(c);
 

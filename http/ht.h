@@ -348,6 +348,9 @@ struct ht_call {
     /* body.c */
     uint64_t            body_read;
     size_t              max_body;
+    bh_http_read_fn    *reader; /* what makes the body of what comes; NULL while it runs */
+    void               *reader_arg;
+    uint64_t            reader_made; /* bytes */
     int64_t             body_since;
     bool                body_done, continued;
     int                 body_error;

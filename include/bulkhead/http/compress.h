@@ -43,6 +43,14 @@ void bh_http_compress_free(struct bh_http_compress *z); /* NULL is a no-op */
 bh_http_fn bh_http_compress;
 
 /*
+ * bh_http_decompress -- middleware: deliver request bodies of gzip, br and zstd decompressed.  arg: unused.
+ *
+ * Other codings are refused, 415.  What is malformed or cut off is -EBADMSG when read, 400; the limit of
+ * bodies counts for the decompressed bytes, so a bomb is 413.  Content-Encoding and Content-Length stay.
+ */
+bh_http_fn bh_http_decompress;
+
+/*
  * bh_http_etag -- middleware: tag replies of 200 to GET that are whole in memory, by their
  * bytes; 304 instead, if the client has it.  arg: unused.
  *

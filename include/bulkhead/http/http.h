@@ -103,6 +103,15 @@ ssize_t bh_http_read(struct bh_http_call *c, void *buffer, size_t size);
 /* bh_http_limit_body -- of this request, instead of the server's max_body; before it is read. */
 void bh_http_limit_body(struct bh_http_call *c, size_t size);
 
+/*
+ * bh_http_read_through -- let fn deliver the body, which has not been read yet: decompressed, say.
+ *
+ * It works as bh_http_read; within it, bh_http_read is the body as it came.  The limit counts for
+ * what came and for what fn makes of it.  An error of its own becomes -EBADMSG.
+ */
+typedef ssize_t bh_http_read_fn(struct bh_http_call *c, void *arg, void *buffer, size_t size);
+void bh_http_read_through(struct bh_http_call *c, bh_http_read_fn *fn, void *arg);
+
 /* bh_http_request_trailer -- a field behind the body; NULL if absent, or the body is not read to its end. */
 const char *bh_http_request_trailer(struct bh_http_call *c, const char *name);
 
