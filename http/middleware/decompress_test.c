@@ -86,6 +86,8 @@ pack(const char *coding, size_t size)
 static int
 post(const char *query, const char *coding, size_t size)
 {
+    static const char next[] =
+        "POST /measure HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx";
     struct bh_conn *c = fixture_dial(&f);
     char            head[300];
 
@@ -96,10 +98,7 @@ post(const char *query, const char *coding, size_t size)
     send_text(c, head);
     if (size > 0)
         (void)bh_write(c, packed, size);
-    (void)bh_write(
-        c,
-        "POST /measure HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
-        79);
+    (void)bh_write(c, next, sizeof next - 1);
     (void)bh_conn_shutdown_write(c);
     (void)read_to_end(c, answer, sizeof answer);
     bh_conn_free(c);
