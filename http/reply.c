@@ -405,12 +405,15 @@ bh_http_write(struct bh_http_call *c, const void *data, size_t size)
 static int
 copy_file(struct bh_http_call *c, int fd, int64_t offset, int64_t size)
 {
-    char   *buffer = bh_arena_alloc(c->arena, HT_OUT_SIZE);
+    char   *buffer = malloc(HT_WRITE_SIZE);
     ssize_t n;
     int     rc = 0;
 
+    if (buffer == NULL)
+        bh_panic("http: out of memory for a file");
+    BH_DEFER(free, buffer);
     for (; size > 0 && rc == 0; size -= n, offset += n) {
-        n = pread(fd, buffer, size < HT_OUT_SIZE ? (size_t)size : HT_OUT_SIZE, offset);
+        n = pread(fd, buffer, size < HT_WRITE_SIZE ? (size_t)size : HT_WRITE_SIZE, offset);
         if (n <= 0)
             return bh_fail(n < 0 ? -errno : -EIO, "http: file shorter than the body announced");
         rc = bh_http_write(c, buffer, (size_t)n);

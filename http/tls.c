@@ -31,13 +31,18 @@
 #include <bulkhead/go/panic.h>
 #include <bulkhead/go/sync.h>
 
+struct buffer {
+    char  *data;
+    size_t size, room;
+};
+
 struct bh_tls {
     SSL              *ssl;
     struct bh_conn   *conn;
     struct tls_state *state; /* what the handshake uses; a reference */
     struct bh_mutex   lock, sending;
-    char             *out; /* to be sent */
-    size_t            out_size, out_room;
+    struct buffer     out;      /* to be sent */
+    struct buffer     spare;    /* being sent, by who holds `sending` */
     int               io_error; /* of the socket: why OpenSSL got no more input */
     bool              ended;    /* the socket is at its end */
     bool              failed;   /* by TLS itself: nothing more can be sent */
@@ -71,20 +76,21 @@ static int
 bio_write(BIO *bio, const char *data, int size)
 {
     struct bh_tls *t = BIO_get_data(bio);
-    size_t         want = t->out_size + (size_t)size;
+    struct buffer *b = &t->out;
+    size_t         want = b->size + (size_t)size;
 
     BIO_clear_retry_flags(bio);
-    if (want > t->out_room) {
-        size_t room = want > 2 * t->out_room ? want : 2 * t->out_room;
-        char  *bigger = realloc(t->out, room);
+    if (want > b->room) {
+        size_t room = want > 2 * b->room ? want : 2 * b->room;
+        char  *bigger = realloc(b->data, room);
 
         if (bigger == NULL)
             return -1;
-        t->out = bigger;
-        t->out_room = room;
+        b->data = bigger;
+        b->room = room;
     }
-    memcpy(t->out + t->out_size, data, (size_t)size);
-    t->out_size += (size_t)size;
+    memcpy(b->data + b->size, data, (size_t)size);
+    b->size += (size_t)size;
     return size;
 }
 
@@ -127,7 +133,8 @@ bh_tls_free(struct bh_tls *t)
         return;
     SSL_free(t->ssl);
     tls_state_unref(t->state);
-    free(t->out);
+    free(t->out.data);
+    free(t->spare.data);
     free(t->peer);
     free(t);
 }
@@ -198,7 +205,7 @@ struct step {
     enum outcome outcome;
     int          result; /* OpenSSL's */
     int          error;  /* if FAILED; or the socket's, if it WANTS_INPUT */
-    bool         output; /* there is something to send */
+    size_t       output; /* bytes that wait to be sent */
 };
 
 static int
@@ -255,41 +262,57 @@ step(struct bh_tls *t, tls_call *call, void *arg)
     t->io_error = 0;
     s.result = call(t, arg);
     s.outcome = outcome_of(t, s.result, &s.error);
-    s.output = t->out_size > 0;
+    s.output = t->out.size;
     ERR_clear_error();
     return s;
 }
 
-/* Send what there is, in order: `sending` is held. */
+/* Send what there is, in order: `sending` is held.  Meanwhile others fill the other buffer. */
 static int
 send_out(struct bh_tls *t)
 {
-    char   *data;
-    size_t  size;
-    ssize_t n;
+    struct buffer full;
+    ssize_t       n;
 
     bh_mutex_lock(&t->lock);
-    data = t->out;
-    size = t->out_size;
-    t->out = NULL;
-    t->out_size = t->out_room = 0;
+    full = t->out;
+    t->out = t->spare;
+    t->spare = full;
+    t->out.size = 0;
     bh_mutex_unlock(&t->lock);
-    if (size == 0)
+    if (full.size == 0)
         return 0;
-    BH_DEFER(free, data);
-    n = bh_write(t->conn, data, size);
+    n = bh_write(t->conn, full.data, full.size);
     return n < 0 ? (int)n : 0;
+}
+
+/* Nothing is kept for a connection that may be idle from now on.  `sending` is held. */
+static void
+drop_buffers(struct bh_tls *t)
+{
+    free(t->spare.data);
+    t->spare = (struct buffer){ 0 };
+    bh_mutex_lock(&t->lock);
+    if (t->out.size == 0) {
+        free(t->out.data);
+        t->out = (struct buffer){ 0 };
+    }
+    bh_mutex_unlock(&t->lock);
 }
 
 /* What a step that was no write has left to send: handshakes, key updates, alerts. */
 static int
 flush(struct bh_tls *t, const struct step *s)
 {
-    if (!s->output)
+    int rc;
+
+    if (s->output == 0)
         return 0;
     bh_mutex_lock(&t->sending);
     BH_DEFER(bh_mutex_unlock, &t->sending);
-    return send_out(t);
+    rc = send_out(t);
+    drop_buffers(t);
+    return rc;
 }
 
 /* ---- reading -------------------------------------------------------------------------------------- */
@@ -398,30 +421,31 @@ call_write(struct bh_tls *t, void *arg)
     return SSL_write(t->ssl, s->data, (int)s->size);
 }
 
-/* A piece at a time, so that what lies encrypted is bounded. */
+/* Records gather until they are worth a system call; what lies encrypted stays bounded. */
 static ssize_t
 write_all(struct bh_tls *t, const char *data, size_t size)
 {
-    enum { PIECE = 65536 };
+    enum { GATHER = 65536 };
+    size_t done = 0;
+    int    rc = 0;
 
     bh_mutex_lock(&t->sending);
     BH_DEFER(bh_mutex_unlock, &t->sending);
-    for (size_t done = 0; done < size;) {
+    while (done < size && rc == 0) {
         struct span from = { (char *)(uintptr_t)data + done,
-                             size - done < PIECE ? size - done : PIECE };
+                             size - done < GATHER ? size - done : GATHER };
         struct step s = step(t, call_write, &from);
-        int         rc;
 
-        if (s.outcome == FAILED)
-            return s.error;
-        if (s.outcome != DONE)
-            return bh_fail(-EPIPE, "tls: writing is over");
-        done += (size_t)s.result;
-        rc = send_out(t);
-        if (rc < 0)
-            return rc;
+        if (s.outcome == DONE) {
+            done += (size_t)s.result;
+            if (done == size || s.output >= GATHER)
+                rc = send_out(t);
+        } else {
+            rc = s.outcome == FAILED ? s.error : bh_fail(-EPIPE, "tls: writing is over");
+        }
     }
-    return (ssize_t)size;
+    drop_buffers(t);
+    return rc < 0 ? rc : (ssize_t)size;
 }
 
 ssize_t
