@@ -1,12 +1,16 @@
 /* compress_test.c -- compression and tags of replies, read back with other people's decoders. */
 #include "http_fixture.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <brotli/decode.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include <bulkhead/base/arena.h>
 #include <bulkhead/http/compress.h>
+#include <bulkhead/http/files.h>
 
 static char                     answer[1 << 21], plain[1 << 21];
 static size_t                   answer_size;
@@ -439,23 +443,6 @@ TEST_REAL(compress, of_known_length_is_sent_as_of_unknown)
     stop();
 }
 
-TEST_PLAIN(compress, wrong_options_are_refused)
-{
-    bh_http_compress_free(NULL);
-    bh_http_compress_free(bh_http_compress_new(NULL));
-}
-
-TEST_REAL(compress, wrong_options_panic)
-{
-    EXPECT_PANIC(
-        "http: unknown content coding \"deflate\"",
-        bh_http_compress_new(&(struct bh_http_compress_options){ .codings = "gzip, deflate" }));
-    EXPECT_PANIC("http: compression level 12 is not between 1 and 11",
-                 bh_http_compress_new(&(struct bh_http_compress_options){ .br_level = 12 }));
-}
-
-/* ---- tags ------------------------------------------------------------------------ */
-
 /* "ETag: ...\r\n" of the last answer as a field If-None-Match. */
 static const char *
 its_tag(void)
@@ -468,6 +455,67 @@ its_tag(void)
              tag + 6);
     return field;
 }
+
+TEST_REAL(compress, files_are_compressed_and_their_ranges_are_not)
+{
+    struct bh_http_files *files;
+    char                  top[] = "/tmp/bulkhead_compress_XXXXXX", path[100], fields[300];
+    int                   fd;
+
+    EXPECT(mkdtemp(top) != NULL);
+    snprintf(path, sizeof path, "%s/x.txt", top);
+    fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    for (int i = 0; i < 100000; i++)
+        EXPECT_EQ(
+            write(fd, &"The quick brown fox jumps over the lazy dog. "[(i + i / 1000) % 45], 1),
+            1);
+    close(fd);
+    EXPECT_EQ(bh_http_files_new(&(struct bh_http_files_options){ .root = top }, &files), 0);
+    f.s = bh_http_server_new(NULL);
+    compress_ = bh_http_compress_new(NULL);
+    bh_http_use(f.s, bh_http_recover, NULL);
+    bh_http_use(f.s, bh_http_compress, compress_);
+    bh_http_handle(f.s, "GET /{path...}", bh_http_files, files);
+    fixture_start(&f);
+    ask_for("GET /x.txt", "gzip");
+    EXPECT_HAS(answer, "Content-Encoding: gzip\r\n");
+    EXPECT_HAS(answer, "ETag: W/\"");
+    EXPECT_HAS(answer, "Accept-Ranges: none\r\n");
+    EXPECT(answer_size < 20000);
+    expect_text(100000);
+    snprintf(fields, sizeof fields, "Accept-Encoding: gzip\r\n%s", its_tag());
+    ask("GET /x.txt", fields);
+    EXPECT_STARTS(answer, "HTTP/1.1 304 ");
+    EXPECT_HAS(answer, "ETag: W/\"");
+    ask("GET /x.txt", "Accept-Encoding: gzip\r\nRange: bytes=0-8999\r\n");
+    EXPECT_STARTS(answer, "HTTP/1.1 206 ");
+    NOT("Content-Encoding");
+    EXPECT_HAS(answer, "ETag: \"");
+    expect_text(9000);
+    ask_for("HEAD /x.txt", "gzip");
+    EXPECT_HAS(answer, "Content-Encoding: gzip\r\n");
+    NOT("Content-Length");
+    stop();
+    bh_http_files_free(files);
+    unlink(path);
+    rmdir(top);
+}
+
+TEST_PLAIN(compress, of_nothing_is_freed)
+{
+    bh_http_compress_free(NULL);
+}
+
+TEST_REAL(compress, wrong_options_panic)
+{
+    EXPECT_PANIC(
+        "http: unknown content coding \"deflate\"",
+        bh_http_compress_new(&(struct bh_http_compress_options){ .codings = "gzip, deflate" }));
+    EXPECT_PANIC("http: compression level 12 is not between 1 and 11",
+                 bh_http_compress_new(&(struct bh_http_compress_options){ .br_level = 12 }));
+}
+
+/* ---- tags ------------------------------------------------------------------------ */
 
 TEST_REAL(etag, that_the_client_has_makes_a_304)
 {

@@ -488,6 +488,56 @@ TEST_REAL(files, cut_off_while_being_sent_break_the_transfer)
     stop();
 }
 
+/* ---- at a time ------------------------------------------------------------------------ */
+
+struct crowd {
+    struct bh_chan *done;
+    int             number;
+};
+
+/* Over and over, on one connection: either the old file, whole, or the new one. */
+static void
+ask_often(void *args)
+{
+    struct crowd   *a = args;
+    struct bh_conn *c = fixture_dial(&f);
+    char           *reply = malloc(100000);
+    int             wrong = 0;
+
+    for (int i = 0; i < 60; i++) {
+        send_text(c, a->number % 2 != 0 ? "GET /static/moving.bin HTTP/1.1\r\nHost: a\r\n\r\n"
+                                        : "GET /static/hello.txt HTTP/1.1\r\nHost: a\r\n\r\n");
+        read_reply(c, reply, 100000);
+        wrong += !starts_with(reply, "HTTP/1.1 200 ") ||
+                 (a->number % 2 != 0 && strlen(body_of(reply)) != 30000 &&
+                  strlen(body_of(reply)) != 50000);
+    }
+    bh_conn_free(c);
+    free(reply);
+    bh_send(a->done, &wrong);
+}
+
+TEST_REAL(files, asked_for_by_many_while_they_are_replaced_are_whole)
+{
+    struct bh_chan *done = BH_CHAN(int, 0);
+    char            target[256];
+    int             wrong;
+
+    start((struct bh_http_files_options){ .cached_files = 8 }, NULL);
+    put_large("moving.bin", 30000);
+    snprintf(target, sizeof target, "%s", below("moving.bin"));
+    for (int i = 0; i < 8; i++)
+        bh_go(ask_often, &(struct crowd){ done, i });
+    for (int i = 0; i < 8; i++) {
+        put_large("next.bin", i % 2 == 0 ? 50000 : 30000);
+        EXPECT_EQ(rename(below("next.bin"), target), 0);
+        bh_recv(done, &wrong);
+        EXPECT_EQ(wrong, 0);
+    }
+    bh_chan_unref(done);
+    stop();
+}
+
 TEST_REAL(files, more_than_are_kept_are_served_and_let_go)
 {
     start((struct bh_http_files_options){ .cached_files = 8 }, NULL);
