@@ -261,7 +261,7 @@ find(struct slot set[WAYS], uint64_t hash, const char *path)
     return NULL;
 }
 
-/* Keep file in place of its path's last, or of what was used longest ago.  Returns: what to let go, or NULL. */
+/* Keep file in place of its path's last, or of what was used longest ago.  Returns: what goes, or NULL. */
 static struct ht_file *
 keep(struct slot set[WAYS], uint64_t hash, struct ht_file *file, int64_t now)
 {
