@@ -11,7 +11,7 @@
  *   streams reset by the client, or by us for its faults (CVE-2023-44487, CVE-2025-8671)
  *                       h2->resets; besides, a request whose client has left keeps its place
  *                       among HT_H2_STREAMS until its handler is done
- *   SETTINGS, PING, PRIORITY, empty DATA, unknown ones (CVE-2019-9511 to 9518)
+ *   SETTINGS, PING, PRIORITY, empty DATA (CVE-2019-9511 to 9518)
  *                       h2->noise; unwritten answers, HT_H2_ACKS
  *   CONTINUATION (CVE-2024-27316)
  *                       in number; in size, max_head; in time, head_timeout
