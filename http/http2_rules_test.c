@@ -83,8 +83,7 @@ static int
 faults(struct bh_http_call *c, void *arg)
 {
     (void)arg;
-    *nowhere = 1;
-    return bh_http_reply(c, 200, "not here\n");
+    return bh_http_reply(c, 200, "%d\n", *nowhere);
 }
 
 __attribute__((noinline)) static int

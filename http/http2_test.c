@@ -6,6 +6,7 @@
 
 #include <bulkhead/base/arena.h>
 #include <bulkhead/go/sync.h>
+#include <bulkhead/http/tls.h>
 
 static struct h2_client one;
 static struct h2_reply  reply;
@@ -166,7 +167,7 @@ endless(struct bh_http_call *c, void *arg)
 }
 
 static void
-start_with(struct fixture *f, struct bh_http_options *o)
+make_server(struct fixture *f, struct bh_http_options *o)
 {
     go_on = BH_CHAN(char, 0);
     events = BH_CHAN(char, 1024);
@@ -182,6 +183,12 @@ start_with(struct fixture *f, struct bh_http_options *o)
     bh_http_handle(f->s, "GET /waits", waits, NULL);
     bh_http_handle(f->s, "GET /streams", streams, NULL);
     bh_http_handle(f->s, "GET /endless", endless, NULL);
+}
+
+static void
+start_with(struct fixture *f, struct bh_http_options *o)
+{
+    make_server(f, o);
     fixture_start(f);
 }
 
@@ -656,4 +663,43 @@ TEST_REAL(http2, curl_nghttp_and_h2load_get_their_replies)
                     "h2load -n 60 -c 2 -m 10 $U/whole/200000 | "
                     "grep -q '60 succeeded, 0 failed, 0 errored'");
     stop(&f);
+}
+
+TEST_REAL(http2, is_agreed_on_through_tls)
+{
+    static char           directory[] = "/tmp/bulkhead_h2_XXXXXX";
+    char                  certificate[64], key[64];
+    struct bh_tls_config *config = bh_tls_config_new();
+    struct fixture        f;
+
+    EXPECT(mkdtemp(directory) != NULL);
+    snprintf(certificate, sizeof certificate, "%s/a.pem", directory);
+    snprintf(key, sizeof key, "%s/a.key", directory);
+    snprintf(command, sizeof command,
+             "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+             "-keyout %s -out %s -subj /CN=a -addext subjectAltName=IP:127.0.0.1 2>/dev/null",
+             key, certificate);
+    bh_blocking(run, command);
+    EXPECT_EQ(bh_tls_config_add_certificate(config, certificate, key), 0);
+    bh_tls_config_set_protocols(config, "h2,http/1.1");
+    make_server(&f, NULL);
+    EXPECT_EQ(bh_http_listen_tls(f.s, "127.0.0.1:0", config), 0);
+    f.done = BH_CHAN(int, 1);
+    bh_go(fixture_serve, &(struct fixture_serve){ &f });
+    snprintf(
+        command, sizeof command,
+        "U=https://%s; cd %s; C='curl -sS --cacert a.pem --max-time 5'; "
+        "test \"$($C --http2 -o out -w '%%{http_version}' $U/hello)\" = 2 && "
+        "grep -q ' 20$' out && "
+        "test \"$($C --http1.1 -w '%%{http_version}' $U/hello -o out)\" = 1.1 && "
+        "test \"$($C --http2 $U/large/3000000 | wc -c)\" = 3000000 && "
+        "head -c 700000 /dev/zero >in && "
+        "test \"$($C --http2 --data-binary @in $U/echo | wc -c)\" = 700000 && "
+        "h2load -n 2000 -c 4 -m 50 $U/hello | grep -q '2000 succeeded, 0 failed, 0 errored'",
+        bh_http_address(f.s), directory);
+    bh_blocking(run, command);
+    stop(&f);
+    bh_tls_config_unref(config);
+    snprintf(command, sizeof command, "rm -r %s", directory);
+    bh_blocking(run, command);
 }
