@@ -83,6 +83,8 @@ bh_http_client_new(const struct bh_http_client_options *options)
     if (c->o.connect_to != NULL)
         c->o.connect_to = copy(c->o.connect_to);
     c->tls = c->o.tls != NULL ? bh_tls_config_ref(c->o.tls) : bh_tls_config_new();
+    if (c->o.tls == NULL && !c->o.no_http2)
+        bh_tls_config_set_protocols(c->tls, "h2,http/1.1");
     c->budget = MAX_BUDGET;
     atomic_store(&c->refs, 1);
     hc_sweeping_start(c);
@@ -205,6 +207,16 @@ may_repeat(const struct hc_res *x)
     return !x->answered && x->idempotent && (!x->with_body || x->replayable);
 }
 
+/* The server says that it has not looked at the request: why not try at once; once. */
+static bool
+was_refused(struct hc_res *x, int rc)
+{
+    if (rc == 0 || !x->refused || x->refusals > 0 || (x->with_body && !x->replayable))
+        return false;
+    x->refusals++;
+    return true;
+}
+
 static bool
 was_stale(const struct hc_res *x, int rc)
 {
@@ -217,7 +229,8 @@ is_worth_a_retry(const struct hc_res *x, int rc)
     if (x->c->o.no_retries || x->pub.retries >= x->c->o.max_retries)
         return false;
     if (rc < 0)
-        return is_broken_connection(rc) && (!x->began || may_repeat(x));
+        return is_broken_connection(rc) &&
+               (!x->began || may_repeat(x) || (x->refused && (!x->with_body || x->replayable)));
     return x->c->o.retry_statuses && x->idempotent && (!x->with_body || x->replayable) &&
            (x->head.status >= 502 && x->head.status <= 504);
 }
@@ -309,7 +322,7 @@ attempt(struct hc_res *x)
 {
     int rc = rewind_source(x);
 
-    x->answered = x->unsent = x->done = false;
+    x->answered = x->unsent = x->refused = x->done = false;
     x->head = (struct hc_head){ 0 };
     if (rc < 0)
         return rc;
@@ -321,7 +334,7 @@ attempt(struct hc_res *x)
     if (rc < 0)
         return rc;
     x->pub.reused = x->k->reused;
-    rc = hc_exchange(x);
+    rc = x->k->h2 != NULL ? hc_stream_exchange(x) : hc_exchange(x);
     if (rc < 0) {
         x->error = rc;
         hc_release(x);
@@ -338,7 +351,7 @@ hop(struct hc_res *x)
 
     do
         rc = attempt(x);
-    while (was_stale(x, rc) || retry(x, rc));
+    while (was_stale(x, rc) || was_refused(x, rc) || retry(x, rc));
     return rc;
 }
 

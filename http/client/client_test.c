@@ -10,6 +10,11 @@
 
 #include "http_fixture.h"
 
+/* stream_test.c has the same over HTTP/2. */
+#ifndef HTTP2
+#define HTTP2 false
+#endif
+
 /* ---- a server --------------------------------------------------------------------- */
 
 static int
@@ -30,7 +35,7 @@ describe(struct bh_http_call *c, void *arg)
     if (size < 0)
         return (int)size;
     bh_http_start(c, 200, "text/plain", -1);
-    bh_http_print(c, "%s %s?%s\n", c->method, c->path, c->query);
+    bh_http_print(c, "%s %s?%s\nfor host %s\n", c->method, c->path, c->query, c->host);
     for (unsigned i = 0; bh_http_header_at(c, i, &name, &value); i++)
         bh_http_print(c, "%s: %s\n", name, value);
     return bh_http_print(c, "[%zd] %.100s trailer %s\n", size, body,
@@ -148,7 +153,8 @@ web_start(struct web *w, const struct bh_http_client_options *o)
 {
     static const char *const methods[] = { "GET", "POST", "PUT", "DELETE", "PATCH" };
     struct bh_http_options so = { .max_body = 64 << 20, .drain_timeout = 20 * BH_MILLISECOND };
-    char                   pattern[40];
+    struct bh_http_client_options co = { 0 };
+    char                          pattern[40];
 
     w->f.s = bh_http_server_new(&so);
     bh_http_use(w->f.s, bh_http_recover, NULL);
@@ -169,7 +175,10 @@ web_start(struct web *w, const struct bh_http_client_options *o)
         bh_http_handle(w->f.s, pattern, redirect, NULL);
     }
     fixture_start(&w->f);
-    w->c = bh_http_client_new(o);
+    if (o != NULL)
+        co = *o;
+    co.h2c = HTTP2;
+    w->c = bh_http_client_new(&co);
 }
 
 static void
@@ -210,6 +219,31 @@ stats_of(struct web *w)
     return s;
 }
 
+/* Field names are small letters in HTTP/2. */
+static int
+count_any_case(const char *text, const char *part)
+{
+    int n = 0;
+
+    for (const char *p = strcasestr(text, part); p != NULL; p = strcasestr(p + 1, part))
+        n++;
+    return n;
+}
+
+#define EXPECT_FIELD(text, part)                                                               \
+    (strcasestr((text), (part)) != NULL                                                        \
+         ? (void)0                                                                             \
+         : test_failed(__FILE__, __LINE__, "no \"%s\" in %s", (part), (text)))
+
+/* Connections kept for the next request; one of HTTP/2 is, whatever became of a request. */
+static uint64_t
+kept(struct web *w)
+{
+    return HTTP2 ? stats_of(w).open : stats_of(w).idle;
+}
+
+#define CLOSED (HTTP2 ? 1 : 0)
+
 /* ---- requests and replies ----------------------------------------------------------- */
 
 TEST_REAL(client, a_get_brings_status_headers_and_body)
@@ -221,7 +255,7 @@ TEST_REAL(client, a_get_brings_status_headers_and_body)
     web_start(&w, NULL);
     EXPECT_EQ(bh_http_client_get(bh_ctx_background(), w.c, at(&w, "/hello/you#top"), &res), 0);
     EXPECT_EQ(res->status, 200);
-    EXPECT_EQ(res->version, 11);
+    EXPECT_EQ(res->version, HTTP2 ? 20 : 11);
     EXPECT_EQ(res->length, 11);
     EXPECT_STR(res->url, at(&w, "/hello/you"));
     EXPECT_STR(bh_http_res_header(res, "content-length"), "11");
@@ -259,29 +293,30 @@ TEST_REAL(client, a_request_carries_method_headers_and_body)
     req.url = at(&w, "/describe?a=b");
     req.headers = BH_HTTP_HEADERS("X-One", "1", "Content-Type", "text/x");
     res = ok(&w, &req, &body);
-    EXPECT_STARTS(body, "PUT /describe?a=b\nHost: 127.0.0.1:");
-    EXPECT_HAS(body, "User-Agent: bulkhead/");
-    EXPECT_HAS(body, "X-One: 1\nContent-Type: text/x\nContent-Length: 7\n[7] content");
+    EXPECT_STARTS(body, "PUT /describe?a=b\n");
+    EXPECT_FIELD(body, "host 127.0.0.1:");
+    EXPECT_FIELD(body, "User-Agent: bulkhead/");
+    EXPECT_FIELD(body, "X-One: 1\nContent-Type: text/x\nContent-Length: 7\n[7] content");
     bh_http_res_close(res);
     res = ok(&w, &(struct bh_http_req){ .method = "POST", .url = at(&w, "/describe") }, &body);
-    EXPECT_HAS(body, "Content-Length: 0\n[0]");
+    EXPECT_FIELD(body, "Content-Length: 0\n[0]");
     bh_http_res_close(res);
     res = ok(&w,
              &(struct bh_http_req){
                  .url = at(&w, "/describe"),
                  .headers = BH_HTTP_HEADERS("Host", "other.example", "User-Agent", "me") },
              &body);
-    EXPECT_HAS(body, "Host: other.example\n");
-    EXPECT_HAS(body, "User-Agent: me\n");
-    EXPECT_EQ(count_of(body, "Host"), 1);
-    EXPECT_EQ(count_of(body, "User-Agent"), 1);
-    EXPECT_EQ(count_of(body, "Content-Length"), 0);
+    EXPECT_HAS(body, "host other.example\n");
+    EXPECT_FIELD(body, "User-Agent: me\n");
+    EXPECT_EQ(count_any_case(body, "host other"), 1);
+    EXPECT_EQ(count_any_case(body, "User-Agent"), 1);
+    EXPECT_EQ(count_any_case(body, "Content-Length"), 0);
     bh_http_res_close(res);
     EXPECT_EQ(bh_http_client_post(bh_ctx_background(), w.c, at(&w, "/describe"), "text/y",
                                   "abc", 3, &res),
               0);
     EXPECT(bh_http_res_body(res, 1000, &body) > 0);
-    EXPECT_HAS(body, "Content-Type: text/y\nContent-Length: 3\n[3] abc");
+    EXPECT_FIELD(body, "Content-Type: text/y\nContent-Length: 3\n[3] abc");
     bh_http_res_close(res);
     web_stop(&w);
 }
@@ -297,15 +332,15 @@ TEST_REAL(client, credentials_in_the_url_become_a_field)
     snprintf(url, sizeof url, "http://Aladdin:open%%20sesame@%s/describe",
              bh_http_address(w.f.s));
     res = ok(&w, &(struct bh_http_req){ .url = url }, &body);
-    EXPECT_HAS(body, "Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\n");
+    EXPECT_FIELD(body, "Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\n");
     EXPECT_STR(res->url, at(&w, "/describe"));
     bh_http_res_close(res);
     res = ok(
         &w,
         &(struct bh_http_req){ .url = url, .headers = BH_HTTP_HEADERS("authorization", "x") },
         &body);
-    EXPECT_HAS(body, "authorization: x\n");
-    EXPECT_EQ(count_of(body, "Basic"), 0);
+    EXPECT_FIELD(body, "authorization: x\n");
+    EXPECT_EQ(count_any_case(body, "Basic"), 0);
     bh_http_res_close(res);
     web_stop(&w);
 }
@@ -522,8 +557,9 @@ TEST_REAL(client, trailers_follow_a_body_in_chunks)
     req.trailers = trailers;
     trailers[1] = "7";
     res = ok(&w, &req, &body);
-    EXPECT_HAS(body, "Transfer-Encoding: chunked\n");
-    EXPECT_HAS(body, "Trailer: Sum\n");
+    if (!HTTP2)
+        EXPECT_FIELD(body, "Transfer-Encoding: chunked\n");
+    EXPECT_FIELD(body, "Trailer: Sum\n");
     EXPECT_HAS(body, "[10]");
     EXPECT_HAS(body, "trailer 7\n");
     bh_http_res_close(res);
@@ -553,7 +589,7 @@ TEST_REAL(client, a_source_that_fails_fails_the_request)
     EXPECT_EQ(bh_http_client_do(bh_ctx_background(), w.c, &req, &res), -EINVAL);
     EXPECT_HAS(bh_error_note(), "shorter than its length");
     EXPECT(res == NULL);
-    EXPECT_EQ(stats_of(&w).open, 0);
+    EXPECT_EQ(stats_of(&w).open, CLOSED);
     web_stop(&w);
 }
 
@@ -567,7 +603,7 @@ TEST_REAL(client, a_source_that_panics_fails_only_the_request)
     web_start(&w, NULL);
     req.url = at(&w, "/describe");
     EXPECT_EQ(bh_http_client_do(bh_ctx_background(), w.c, &req, &res), BH_EPANIC);
-    EXPECT_EQ(stats_of(&w).open, 0);
+    EXPECT_EQ(stats_of(&w).open, CLOSED);
     web_stop(&w);
 }
 
@@ -583,15 +619,15 @@ TEST_REAL(client, a_body_can_be_asked_for_first)
     req.expect_continue = true;
     req.url = at(&w, "/echo");
     expect_echo(&w, &req, 100000);
-    EXPECT_EQ(stats_of(&w).idle, 1);
+    EXPECT_EQ(kept(&w), 1);
     s.at = 0;
     req.url = at(&w, "/refuse");
     res = ok(&w, &req, &body);
     EXPECT_EQ(res->status, 403);
     EXPECT_STR(body, "no\n");
-    EXPECT_EQ(s.at, 0); /* nobody read it */
+    EXPECT(HTTP2 || s.at == 0); /* nobody read it; in HTTP/2 nobody asks */
     bh_http_res_close(res);
-    EXPECT_EQ(stats_of(&w).open, 0);
+    EXPECT_EQ(stats_of(&w).open, CLOSED);
     web_stop(&w);
 }
 
@@ -622,12 +658,12 @@ TEST_REAL(client, connections_serve_again)
     for (int i = 0; i < 5; i++) {
         res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/hello/you") }, &body);
         EXPECT_EQ(res->reused, i > 0);
-        EXPECT_EQ(stats_of(&w).idle, 1); /* given back at the end of the body */
+        EXPECT_EQ(kept(&w), 1); /* given back at the end of the body */
         bh_http_res_close(res);
     }
     EXPECT_EQ(stats_of(&w).dials, 1);
     bh_http_client_close_idle(w.c);
-    EXPECT_EQ(stats_of(&w).open, 0);
+    EXPECT_EQ(stats_of(&w).open, CLOSED);
     res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/hello/you") }, &body);
     EXPECT(!res->reused);
     bh_http_res_close(res);
@@ -644,11 +680,11 @@ TEST_REAL(client, a_small_rest_of_a_body_is_read_away_a_large_one_is_not)
     res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/bytes?how=length&n=3000") }, NULL);
     EXPECT_EQ(bh_http_res_read(res, &byte, 1), 1);
     bh_http_res_close(res);
-    EXPECT_EQ(stats_of(&w).idle, 1);
+    EXPECT_EQ(kept(&w), 1);
     res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/bytes?how=length&n=30000000") }, NULL);
     EXPECT_EQ(bh_http_res_read(res, &byte, 1), 1);
     bh_http_res_close(res);
-    EXPECT_EQ(stats_of(&w).open, 0);
+    EXPECT_EQ(stats_of(&w).open, CLOSED);
     web_stop(&w);
 }
 
@@ -685,9 +721,11 @@ TEST_REAL(client, requests_wait_for_a_connection_at_the_limit)
     EXPECT_EQ(bh_group_wait(&g), 0);
     EXPECT(stats_of(&w).dials <= 3);
     EXPECT_EQ(stats_of(&w).requests, 400);
-    EXPECT_EQ(stats_of(&w).idle, stats_of(&w).open);
+    EXPECT_EQ(kept(&w), stats_of(&w).open);
     web_stop(&w);
 }
+
+#if !HTTP2
 
 TEST_REAL(client, waiting_for_a_connection_ends_with_the_context)
 {
@@ -732,6 +770,8 @@ TEST_REAL(client, unused_connections_are_closed_in_time_and_beyond_a_number)
     web_stop(&w);
 }
 
+#endif
+
 TEST_REAL(client, a_client_in_use_is_not_freed)
 {
     struct web          w;
@@ -764,7 +804,7 @@ TEST_REAL(client, a_deadline_ends_the_wait_for_the_head_and_for_the_body)
     EXPECT_EQ(bh_http_res_read(res, &(char){ 0 }, 1), BH_EDEADLINE); /* stays so */
     bh_http_res_close(res);
     bh_ctx_end(ctx);
-    EXPECT_EQ(stats_of(&w).open, 0);
+    EXPECT_EQ(stats_of(&w).open, CLOSED);
     web_stop(&w);
 }
 
@@ -845,7 +885,7 @@ TEST_REAL(client, a_panic_with_a_reply_open_leaks_nothing)
 
     web_start(&w, NULL);
     EXPECT_PANIC("oops", panic_with_a_reply_open(&w));
-    EXPECT_EQ(stats_of(&w).open, 0);
+    EXPECT_EQ(stats_of(&w).open, CLOSED);
     web_stop(&w); /* would panic */
 }
 
@@ -886,9 +926,9 @@ TEST_REAL(client, redirects_keep_or_change_the_method)
         res = redirected(&w, cases[i].method, cases[i].status, &body);
         EXPECT_STARTS(body, cases[i].then);
         EXPECT_HAS(body, " /describe?x\n");
-        EXPECT_HAS(body, "Cookie: c\n");
-        EXPECT_EQ(count_of(body, "Content-Type: text/x"), same);
-        EXPECT_EQ(count_of(body, "Content-Length: 7"), same);
+        EXPECT_FIELD(body, "Cookie: c\n");
+        EXPECT_EQ(count_any_case(body, "Content-Type: text/x"), same);
+        EXPECT_EQ(count_any_case(body, "Content-Length: 7"), same);
         EXPECT_EQ(count_of(body, "[7] content"), same);
         EXPECT_EQ(res->redirects, 1);
         EXPECT_STR(res->url, at(&w, "/describe?x"));
@@ -963,9 +1003,9 @@ TEST_REAL(client, secrets_do_not_follow_to_another_origin_nor_back)
              bh_http_address(other.f.s));
     req.url = at(&w, path);
     res = ok(&w, &req, &body);
-    EXPECT_EQ(count_of(body, "uthorization"), 0);
-    EXPECT_EQ(count_of(body, "Cookie"), 0);
-    EXPECT_HAS(body, "X: y\n");
+    EXPECT_EQ(count_any_case(body, "uthorization"), 0);
+    EXPECT_EQ(count_any_case(body, "Cookie"), 0);
+    EXPECT_FIELD(body, "X: y\n");
     EXPECT_EQ(count_of(body, "named.example"), 0);
     EXPECT_HAS(body, bh_http_address(other.f.s));
     bh_http_res_close(res);
@@ -976,19 +1016,19 @@ TEST_REAL(client, secrets_do_not_follow_to_another_origin_nor_back)
     req.url = at(&w, path);
     res = ok(&w, &req, &body);
     EXPECT_EQ(res->redirects, 2);
-    EXPECT_EQ(count_of(body, "uthorization"), 0);
-    EXPECT_EQ(count_of(body, "Cookie"), 0);
+    EXPECT_EQ(count_any_case(body, "uthorization"), 0);
+    EXPECT_EQ(count_any_case(body, "Cookie"), 0);
     bh_http_res_close(res);
     /* credentials of the URL are secret as well */
     snprintf(path, sizeof path, "http://u:p@%s/to?status=302&url=http://%s/describe",
              bh_http_address(w.f.s), bh_http_address(other.f.s));
     res = ok(&w, &(struct bh_http_req){ .url = path }, &body);
-    EXPECT_EQ(count_of(body, "Authorization"), 0);
+    EXPECT_EQ(count_any_case(body, "Authorization"), 0);
     bh_http_res_close(res);
     snprintf(path, sizeof path, "http://u:p@%s/to?status=302&url=/describe",
              bh_http_address(w.f.s));
     res = ok(&w, &(struct bh_http_req){ .url = path }, &body);
-    EXPECT_HAS(body, "Authorization: Basic dTpw\n");
+    EXPECT_FIELD(body, "Authorization: Basic dTpw\n");
     bh_http_res_close(res);
     web_stop(&other);
     web_stop(&w);

@@ -22,7 +22,7 @@ void
 hc_body_start(struct hc_res *x)
 {
     x->pub.status = x->head.status;
-    x->pub.version = 10 + x->head.minor;
+    x->pub.version = x->stream != NULL ? 20 : 10 + x->head.minor;
     x->left = x->head.body == HC_BODY_LENGTH ? x->head.length : 0;
     x->pub.length = x->head.body == HC_BODY_NONE     ? 0
                     : x->head.body == HC_BODY_LENGTH ? (int64_t)x->head.length
@@ -31,8 +31,10 @@ hc_body_start(struct hc_res *x)
     x->trailer_size = 0;
     x->trailers = NULL;
     x->error = 0;
-    x->done = x->head.body == HC_BODY_NONE;
-    if (x->upload != NULL) {
+    x->done = x->head.body == HC_BODY_NONE && x->stream == NULL;
+    if (x->stream != NULL && x->head.body == HC_BODY_NONE)
+        x->pub.length = -1;
+    if (x->upload != NULL && x->stream == NULL) {
         hc_upload_head_came(x->upload);
         x->k->read_until = -1;
     }
@@ -51,6 +53,10 @@ hc_release(struct hc_res *x)
     if (k == NULL)
         return;
     sent = hc_upload_end(x); /* it uses the connection */
+    if (k->h2 != NULL) {
+        hc_stream_end(x);
+        return;
+    }
     x->k = NULL;
     hc_give(x->c, k, sent && x->done && x->error == 0 && x->head.keep);
 }
@@ -123,6 +129,14 @@ read_counted(struct hc_res *x, void *buffer, size_t size)
     if (x->left == 0)
         (void)body_done(x);
     return n;
+}
+
+static ssize_t
+read_stream(struct hc_res *x, void *buffer, size_t size)
+{
+    ssize_t n = hc_stream_read(x, buffer, size);
+
+    return n > 0 ? n : n == 0 ? body_done(x) : body_failed(x, (int)n);
 }
 
 static ssize_t
@@ -216,6 +230,8 @@ bh_http_res_read(struct bh_http_res *res, void *buffer, size_t size)
                        bh_error_text(x->error));
     if (x->done || size == 0)
         return 0;
+    if (x->stream != NULL)
+        return read_stream(x, buffer, size);
     switch (x->head.body) {
     case HC_BODY_LENGTH:
         return read_counted(x, buffer, size);
@@ -247,7 +263,7 @@ bh_http_res_body(struct bh_http_res *res, size_t max, const char **data)
     size_t         size = 0, room = 0;
     ssize_t        n;
 
-    if (x->pub.length > 0 && !x->done && x->left > max)
+    if (!x->done && x->left > max)
         return bh_fail(-EMSGSIZE, "http: body of %lld bytes, over the limit of %zu",
                        (long long)x->pub.length, max);
     for (;;) {
@@ -279,9 +295,10 @@ hc_finish(struct hc_res *x)
     ssize_t n = 1;
 
     /* Only what has arrived: reading what is there costs less than another connection. */
-    if (x->k != NULL)
+    if (x->k != NULL && x->stream == NULL)
         x->k->impatient = true;
-    while (n > 0 && x->k != NULL && x->upload == NULL && x->head.keep && read < HC_DRAIN_SIZE) {
+    while (n > 0 && x->k != NULL && x->stream == NULL && x->upload == NULL && x->head.keep &&
+           read < HC_DRAIN_SIZE) {
         n = bh_http_res_read(&x->pub, rest, sizeof rest);
         read += n > 0 ? (size_t)n : 0;
     }

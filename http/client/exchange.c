@@ -92,8 +92,8 @@ bad_head(struct hc_res *x, int code)
 }
 
 /* The connection ended, or failed, before the head was there. */
-static int
-no_head(struct hc_res *x, ssize_t n)
+int
+hc_no_reply(struct hc_res *x, ssize_t n)
 {
     const char *note;
     int         error = x->upload != NULL ? hc_upload_error(x->upload, &note) : 0;
@@ -128,7 +128,7 @@ read_head(struct hc_res *x, bool go_ahead)
         if (end == 0) {
             n = hc_fill(k);
             if (n <= 0)
-                return no_head(x, n);
+                return hc_no_reply(x, n);
             x->answered = true;
             continue;
         }

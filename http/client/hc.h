@@ -11,13 +11,15 @@
  *     upload.c    bodies that are sent while the reply may already come
  *     download.c  the body of a reply
  *     response.c  reading a head; knows nothing of the rest, so that a fuzzer links it alone
+ *     session.c   an HTTP/2 connection: frames in and out, its life
+ *     stream.c    a request on one
  *
- *     bh_http_client_do --> hop (redirects) --> attempt (retries) --> exchange
+ *     bh_http_client_do --> hop (redirects) --> attempt (retries) --> exchange or stream
  *
  * Who touches what: a response and its connection belong to the goroutine that uses
  * them; the upload's goroutine only writes to the connection.  client->lock protects the
  * pool: hosts, their lists, counters.  It is held for list work only, never while something
- * blocks or calls out.
+ * blocks or calls out; and never taken with a session's lock held.
  */
 
 #include <stdatomic.h>
@@ -56,13 +58,14 @@ struct hc_conn {
     struct hc_conn *older, *newer;         /* of this host's idle ones */
     struct hc_conn *all_older, *all_newer; /* of the client's */
     struct ht_io    io;
-    char   *in; /* bytes read and not yet used are [in_start, in_end); NULL while idle */
-    size_t  in_size, in_start, in_end;
-    bool    reused;
-    bool    watched;   /* a context is set */
-    bool    impatient; /* reads take what is there, else fail with -EAGAIN */
-    int64_t idle_since;
-    int64_t read_until; /* the read deadline; 0 none, -1 some */
+    struct hc_h2 *h2; /* HTTP/2: shared, in no list, and of the rest only read_until is used */
+    char         *in; /* bytes read and not yet used are [in_start, in_end); NULL while idle */
+    size_t        in_size, in_start, in_end;
+    bool          reused;
+    bool          watched;   /* a context is set */
+    bool          impatient; /* reads take what is there, else fail with -EAGAIN */
+    int64_t       idle_since;
+    int64_t       read_until; /* the read deadline; 0 none, -1 some */
 };
 
 struct hc_waiter {
@@ -77,8 +80,11 @@ struct hc_host {
     struct hc_host   *next; /* in its bucket */
     struct hc_conn   *idle; /* newest first */
     struct hc_waiter *waiters, **waiters_end;
-    unsigned          open;  /* connections, those being dialled included */
-    unsigned          users; /* requests that look at it */
+    unsigned          open;    /* connections, those being dialled included */
+    unsigned          users;   /* requests that look at it */
+    struct hc_h2     *h2;      /* takes more requests; a reference.  NULL: none */
+    bool              probing; /* the one connection that is being dialled may become h2 */
+    bool              http1;   /* the last one was HTTP/1 */
     bool              tls;
     uint16_t          port;
     char              name[]; /* the host */
@@ -107,6 +113,10 @@ struct bh_http_client {
  */
 int hc_take(struct bh_http_client *c, struct bh_ctx *ctx, const struct bh_url *url,
             struct hc_conn **k);
+/* hc_retire -- h2 takes no more requests: forget it, dropping the pool's reference. */
+void hc_retire(struct hc_h2 *h2);
+/* hc_gone -- the session of k is over: close it. */
+void hc_gone(struct bh_http_client *c, struct hc_conn *k);
 /* hc_give -- done with k; reusable: between two messages, and both sides allow more. */
 void hc_give(struct bh_http_client *c, struct hc_conn *k, bool reusable);
 /* hc_sweeping_start -- make the sweeper. */
@@ -141,10 +151,13 @@ struct hc_res {
 
     /* An attempt. */
     struct hc_conn   *k;
+    struct hc_stream *stream;   /* on k->h2 */
     struct hc_upload *upload;   /* while its goroutine may run */
     bool              began;    /* bytes of the request may have left */
     bool              unsent;   /* not all of the body has left */
     bool              answered; /* bytes of a reply have come */
+    bool              refused;  /* not looked at, says the server */
+    unsigned          refusals; /* so far, answered by trying at once */
 
     /* The reply. */
     struct hc_head    head;
@@ -164,13 +177,17 @@ struct hc_res {
 int hc_check(const struct bh_http_req *req);
 /* hc_request_header -- a field that the caller gave; NULL if absent. */
 const char *hc_request_header(const struct bh_http_req *req, const char *name);
-/* hc_request_head -- the bytes of the head, in the arena. */
+/* hc_request_fields -- what follows the request line, the host first; in the arena. */
+struct hc_line *hc_request_fields(struct hc_res *x, bool http1);
+/* hc_request_head -- the bytes of HTTP/1's head, in the arena. */
 char *hc_request_head(struct hc_res *x, size_t *size);
 /* hc_is_idempotent -- by method or Idempotency-Key. */
 bool hc_is_idempotent(const struct bh_http_req *req, const char *method);
 
 /* ---- exchange.c ------------------------------------------------------------------------- */
 
+/* hc_no_reply -- the error that n, of a connection that ended before the head, comes to; noted. */
+int hc_no_reply(struct hc_res *x, ssize_t n);
 /* hc_exchange -- send the request on x->k, wait for the head.  Returns: 0 or an error. */
 int hc_exchange(struct hc_res *x);
 /* hc_read -- ht_io_read, or of an impatient one ht_io_try_read. */
@@ -193,6 +210,30 @@ int hc_upload_error(struct hc_upload *u, const char **note);
  * Returns: whether all of the request's body was sent, with an upload or without.
  */
 bool hc_upload_end(struct hc_res *x);
+
+/* ---- session.c, stream.c ------------------------------------------------------------------- */
+
+/* hc_h2_new -- make k's session, and start it.  Returns: 0 or an error. */
+int                    hc_h2_new(struct bh_http_client *c, struct hc_conn *k);
+void                   hc_h2_ref(struct hc_h2 *h2);
+void                   hc_h2_unref(struct hc_h2 *h2);
+struct hc_conn        *hc_h2_conn(struct hc_h2 *h2);
+struct bh_http_client *hc_h2_client(struct hc_h2 *h2);
+/* hc_h2_is_retired -- it takes no more requests. */
+bool hc_h2_is_retired(struct hc_h2 *h2);
+/* hc_h2_close_if_idle -- say goodbye, unless there are streams. */
+void hc_h2_close_if_idle(struct hc_h2 *h2);
+
+/* hc_stream_exchange -- as hc_exchange, on x->k->h2. */
+int hc_stream_exchange(struct hc_res *x);
+/* hc_stream_read -- bytes of the body; 0 at its end; or an error. */
+ssize_t hc_stream_read(struct hc_res *x, void *buffer, size_t size);
+/* hc_stream_end -- leave it; reset, unless it is over. */
+void hc_stream_end(struct hc_res *x);
+/* From the upload's goroutine: bytes, and the end.  hc_stream_fail -- it can't go on. */
+int  hc_stream_send(struct hc_stream *st, const void *data, size_t size);
+int  hc_stream_send_end(struct hc_stream *st, const char *const *trailers);
+void hc_stream_fail(struct hc_stream *st);
 
 /* ---- download.c --------------------------------------------------------------------------- */
 

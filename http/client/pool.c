@@ -73,7 +73,7 @@ drop_host_if_unused(struct bh_http_client *c, struct hc_host *h)
 {
     struct hc_host **p = &c->hosts[bucket_of(h->name, h->port)];
 
-    if (h->open > 0 || h->users > 0)
+    if (h->open > 0 || h->users > 0 || h->h2 != NULL)
         return;
     while (*p != h)
         p = &(*p)->next;
@@ -108,7 +108,7 @@ link_idle(struct bh_http_client *c, struct hc_conn *k)
     c->idle++;
 }
 
-/* Serve who has waited longest, with k or, NULL, with the place of one that is gone. */
+/* Serve who has waited longest, with k or, NULL, with a place that is taken already. */
 static bool
 grant(struct hc_host *h, struct hc_conn *k)
 {
@@ -116,6 +116,8 @@ grant(struct hc_host *h, struct hc_conn *k)
 
     if (w == NULL)
         return false;
+    if (k != NULL && k->h2 != NULL)
+        hc_h2_ref(k->h2);
     h->waiters = w->next;
     if (h->waiters == NULL)
         h->waiters_end = &h->waiters;
@@ -134,6 +136,13 @@ place_is_free(struct bh_http_client *c, struct hc_host *h)
     h->open--;
     c->open--;
     drop_host_if_unused(c, h);
+}
+
+/* Whether connections of h may turn out to be HTTP/2: then only one is dialled at a time. */
+static bool
+may_be_h2(struct bh_http_client *c, struct hc_host *h)
+{
+    return h->tls ? !c->o.no_http2 && !h->http1 : c->o.h2c;
 }
 
 /* ---- ends ------------------------------------------------------------------------------- */
@@ -232,10 +241,32 @@ hc_sweeping_start(struct bh_http_client *c)
     c->sweeper = bh_timer_func(sweep_interval(c), sweep, c);
 }
 
+/* Take a session away from its host, with the pool's reference.  Returns: NULL if there is none. */
+static struct hc_h2 *
+take_session(struct bh_http_client *c)
+{
+    struct hc_h2 *h2 = NULL;
+
+    bh_mutex_lock(&c->lock);
+    for (int i = 0; i < HC_BUCKETS && h2 == NULL; i++)
+        for (struct hc_host *h = c->hosts[i]; h != NULL && h2 == NULL; h = h->next) {
+            h2 = h->h2;
+            h->h2 = NULL;
+        }
+    bh_mutex_unlock(&c->lock);
+    return h2;
+}
+
 void
 bh_http_client_close_idle(struct bh_http_client *c)
 {
     struct hc_conn *gone;
+    struct hc_h2   *h2;
+
+    while ((h2 = take_session(c)) != NULL) {
+        hc_h2_close_if_idle(h2);
+        hc_h2_unref(h2);
+    }
 
     bh_mutex_lock(&c->lock);
     gone = c->newest;
@@ -261,9 +292,36 @@ unwatch(struct hc_conn *k)
 }
 
 void
+hc_retire(struct hc_h2 *h2)
+{
+    struct bh_http_client *c = hc_h2_client(h2);
+    struct hc_host        *h = hc_h2_conn(h2)->host;
+    bool                   current;
+
+    bh_mutex_lock(&c->lock);
+    current = h->h2 == h2;
+    if (current)
+        h->h2 = NULL;
+    bh_mutex_unlock(&c->lock);
+    if (current)
+        hc_h2_unref(h2);
+}
+
+void
+hc_gone(struct bh_http_client *c, struct hc_conn *k)
+{
+    discard(c, k);
+}
+
+void
 hc_give(struct bh_http_client *c, struct hc_conn *k, bool reusable)
 {
     struct hc_conn *out = NULL;
+
+    if (k->h2 != NULL) {
+        hc_h2_unref(k->h2);
+        return;
+    }
 
     /* Bytes behind the reply belong to no request: the server has lost count. */
     if (!reusable || k->in_start < k->in_end || (ht_io_pending(&k->io) > 0 && !is_quiet(k))) {
@@ -310,8 +368,32 @@ end_dial(struct dial *d)
     if (d->k != NULL)
         free_conn(d->k);
     bh_mutex_lock(&d->c->lock);
+    d->h->probing = d->h->waiters != NULL && may_be_h2(d->c, d->h); /* by who gets the place */
     place_is_free(d->c, d->h);
     bh_mutex_unlock(&d->c->lock);
+}
+
+/* k is there, and it is known what it speaks: others may have waited for that. */
+static void
+tell_others(struct bh_http_client *c, struct hc_host *h, struct hc_conn *k)
+{
+    bh_mutex_lock(&c->lock);
+    h->probing = false;
+    h->http1 = k->h2 == NULL;
+    if (k->h2 != NULL && h->h2 == NULL) {
+        h->h2 = k->h2;
+        hc_h2_ref(k->h2);
+    }
+    while (h->h2 != NULL && grant(h, k))
+        continue;
+    while (h->h2 == NULL && h->waiters != NULL && h->open < c->o.max_per_host) {
+        h->open++;
+        c->open++;
+        (void)grant(h, NULL);
+    }
+    bh_mutex_unlock(&c->lock);
+    if (k->h2 != NULL && hc_h2_is_retired(k->h2))
+        hc_retire(k->h2);
 }
 
 static int
@@ -352,11 +434,13 @@ connect_to(struct bh_http_client *c, struct bh_ctx *ctx, struct hc_conn *k)
     if (rc < 0)
         return rc;
     bh_conn_set_write_timeout(k->io.conn, c->o.write_timeout);
-    if (!k->host->tls)
-        return 0;
-    bh_conn_set_ctx(k->io.conn, limited);
-    rc = start_tls(c, k);
-    bh_conn_set_ctx(k->io.conn, NULL);
+    if (k->host->tls) {
+        bh_conn_set_ctx(k->io.conn, limited);
+        rc = start_tls(c, k);
+        bh_conn_set_ctx(k->io.conn, NULL);
+    }
+    if (rc == 0 && (k->host->tls ? strcmp(bh_tls_alpn(k->io.tls), "h2") == 0 : c->o.h2c))
+        rc = hc_h2_new(c, k);
     return rc;
 }
 
@@ -376,6 +460,7 @@ dial(struct bh_http_client *c, struct bh_ctx *ctx, struct hc_host *h, struct hc_
     if (rc < 0)
         return rc;
     d.done = true;
+    tell_others(c, h, d.k);
     *result = d.k;
     return 0;
 }
@@ -436,13 +521,19 @@ find_place(struct visit *v, struct hc_conn **k)
     struct bh_http_client *c = v->c;
     struct hc_host        *h = v->h;
 
+    if (h->h2 != NULL) {
+        *k = hc_h2_conn(h->h2);
+        hc_h2_ref(h->h2);
+        return true;
+    }
     *k = h->idle;
     if (*k != NULL) {
         unlink_idle(c, *k);
         return true;
     }
-    if (h->open >= c->o.max_per_host)
+    if (h->open >= c->o.max_per_host || h->probing)
         return false;
+    h->probing = may_be_h2(c, h);
     h->open++;
     c->open++;
     return true;
@@ -504,14 +595,14 @@ hc_take(struct bh_http_client *c, struct bh_ctx *ctx, const struct bh_url *url,
     BH_DEFER(end_visit, &v);
     for (;;) {
         rc = take_place(ctx, &v, k);
-        if (rc < 0 || *k == NULL || is_quiet(*k))
+        if (rc < 0 || *k == NULL || (*k)->h2 != NULL || is_quiet(*k))
             break;
         atomic_fetch_add(&c->stale, 1);
         discard(c, *k);
     }
     if (rc == 0 && *k == NULL)
         rc = dial(c, ctx, v.h, k);
-    if (rc == 0 && bh_ctx_done(ctx) != NULL) {
+    if (rc == 0 && (*k)->h2 == NULL && bh_ctx_done(ctx) != NULL) {
         bh_conn_set_ctx((*k)->io.conn, ctx);
         (*k)->watched = true;
     }

@@ -91,38 +91,20 @@ hc_is_idempotent(const struct bh_http_req *req, const char *method)
 
 /* ---- the head ----------------------------------------------------------------------- */
 
-/* A text that grows in an arena. */
-struct text {
+/* A list that grows in an arena. */
+struct list {
     struct bh_arena *arena;
-    char            *at;
-    size_t           size, room;
+    struct hc_line  *first, **end;
 };
 
 static void
-add(struct text *t, const char *data)
+add_field(struct list *l, const char *name, const char *value)
 {
-    size_t size = strlen(data);
+    struct hc_line *f = bh_arena_alloc(l->arena, sizeof *f);
 
-    if (t->size + size > t->room) {
-        size_t room = t->room * 2 + size + 512;
-        char  *at = bh_arena_alloc(t->arena, room);
-
-        if (t->size > 0)
-            memcpy(at, t->at, t->size);
-        t->at = at;
-        t->room = room;
-    }
-    memcpy(t->at + t->size, data, size);
-    t->size += size;
-}
-
-static void
-add_field(struct text *t, const char *name, const char *value)
-{
-    add(t, name);
-    add(t, ": ");
-    add(t, value);
-    add(t, "\r\n");
+    *f = (struct hc_line){ NULL, name, value };
+    *l->end = f;
+    l->end = &f->next;
 }
 
 static const char *
@@ -167,50 +149,64 @@ goes_along(const struct hc_res *x, const char *name)
     return x->with_body || !had_body || !is_one_of(name, of_body);
 }
 
+/* How the body is framed; HTTP/2 frames it itself, but the length is worth saying. */
 static void
-add_framing(struct text *t, const struct hc_res *x)
+add_framing(struct list *l, const struct hc_res *x, bool http1)
 {
     const struct bh_http_req *req = x->req;
     bool expected = strcmp(x->method, "POST") == 0 || strcmp(x->method, "PUT") == 0 ||
                     strcmp(x->method, "PATCH") == 0;
+    bool unknown = x->with_body && req->source != NULL && req->source_length <= 0;
 
-    if (x->with_body && req->source != NULL && req->source_length <= 0) {
-        add_field(t, "Transfer-Encoding", "chunked");
+    if (unknown && http1)
+        add_field(l, "Transfer-Encoding", "chunked");
+    if (unknown)
         for (const char *const *h = req->trailers; h != NULL && h[0] != NULL; h += 2)
-            add_field(t, "Trailer", h[0]);
-    } else if (x->with_body || expected) {
+            add_field(l, "Trailer", h[0]);
+    if (!unknown && (x->with_body || expected)) {
         uint64_t length = !x->with_body         ? 0
                           : req->source != NULL ? (uint64_t)req->source_length
                                                 : req->body_size;
 
-        add_field(t, "Content-Length",
-                  bh_arena_print(t->arena, "%llu", (unsigned long long)length));
+        add_field(l, "Content-Length",
+                  bh_arena_print(l->arena, "%llu", (unsigned long long)length));
     }
-    if (x->with_body && req->expect_continue)
-        add_field(t, "Expect", "100-continue");
+    if (x->with_body && req->expect_continue && http1)
+        add_field(l, "Expect", "100-continue");
+}
+
+struct hc_line *
+hc_request_fields(struct hc_res *x, bool http1)
+{
+    struct list               l = { .arena = x->arena, .end = &l.first };
+    const struct bh_http_req *req = x->req;
+    const char               *host = x->stripped ? NULL : hc_request_header(req, "Host");
+
+    add_field(&l, http1 ? "Host" : ":authority", host != NULL ? host : x->url.authority);
+    if (x->c->o.user_agent[0] != '\0' && hc_request_header(req, "User-Agent") == NULL)
+        add_field(&l, "User-Agent", x->c->o.user_agent);
+    if (x->url.user != NULL && !x->stripped && hc_request_header(req, "Authorization") == NULL)
+        add_field(&l, "Authorization", basic_credentials(x->arena, &x->url));
+    for (const char *const *h = req->headers; h != NULL && h[0] != NULL; h += 2)
+        if (strcasecmp(h[0], "Host") != 0 && goes_along(x, h[0]))
+            add_field(&l, h[0], h[1]);
+    add_framing(&l, x, http1);
+    return l.first;
 }
 
 char *
 hc_request_head(struct hc_res *x, size_t *size)
 {
-    struct text               t = { .arena = x->arena };
-    const struct bh_http_req *req = x->req;
-    const char               *host = x->stripped ? NULL : hc_request_header(req, "Host");
+    const struct hc_line *fields = hc_request_fields(x, true);
+    size_t room = strlen(x->method) + strlen(x->url.target) + sizeof "  HTTP/1.1\r\n\r\n";
+    char  *text, *at;
 
-    add(&t, x->method);
-    add(&t, " ");
-    add(&t, x->url.target);
-    add(&t, " HTTP/1.1\r\n");
-    add_field(&t, "Host", host != NULL ? host : x->url.authority);
-    if (x->c->o.user_agent[0] != '\0' && hc_request_header(req, "User-Agent") == NULL)
-        add_field(&t, "User-Agent", x->c->o.user_agent);
-    if (x->url.user != NULL && !x->stripped && hc_request_header(req, "Authorization") == NULL)
-        add_field(&t, "Authorization", basic_credentials(x->arena, &x->url));
-    for (const char *const *h = req->headers; h != NULL && h[0] != NULL; h += 2)
-        if (strcasecmp(h[0], "Host") != 0 && goes_along(x, h[0]))
-            add_field(&t, h[0], h[1]);
-    add_framing(&t, x);
-    add(&t, "\r\n");
-    *size = t.size;
-    return t.at;
+    for (const struct hc_line *f = fields; f != NULL; f = f->next)
+        room += strlen(f->name) + strlen(f->value) + 4;
+    text = bh_arena_alloc(x->arena, room);
+    at = stpcpy(stpcpy(stpcpy(stpcpy(text, x->method), " "), x->url.target), " HTTP/1.1\r\n");
+    for (const struct hc_line *f = fields; f != NULL; f = f->next)
+        at = stpcpy(stpcpy(stpcpy(stpcpy(at, f->name), ": "), f->value), "\r\n");
+    *size = (size_t)(stpcpy(at, "\r\n") - text);
+    return text;
 }

@@ -9,7 +9,7 @@
  *
  * If the function that makes the body fails, the connection is reset, so that the server does
  * not take what it has for the whole.  If writing fails, nothing is done: whoever reads
- * will see a reply or the same failure.
+ * will see a reply or the same failure.  On HTTP/2 the same happens to a stream.
  *
  * u->lock makes one of two moments the later one: the end of the upload, which starts
  * the clock of the head, and the head itself, which stops it.
@@ -36,7 +36,6 @@ enum { RUNNING, SENT, WRITE_FAILED, SOURCE_FAILED };
 
 struct hc_upload {
     struct hc_res  *x;
-    struct bh_conn *conn;
     struct bh_chan *done;   /* closed when it is over */
     char           *buffer; /* of a source: CHUNK_ROOM, HC_UPLOAD_BUFFER, 2 */
     struct bh_mutex lock;
@@ -51,55 +50,72 @@ struct upload_args {
     struct hc_upload *u;
 };
 
+/* The server must not take what it has for the whole. */
+static void
+break_off(struct hc_upload *u)
+{
+    if (u->x->stream != NULL)
+        hc_stream_fail(u->x->stream);
+    else
+        bh_conn_abort(u->x->k->io.conn);
+}
+
 static int
 source_failed(struct hc_upload *u, int error, const char *note)
 {
     u->error = error;
     snprintf(u->note, sizeof u->note, "%s", note);
     atomic_store(&u->outcome, SOURCE_FAILED);
-    bh_conn_abort(u->conn);
+    break_off(u);
     return error;
 }
 
 /* ---- writing -------------------------------------------------------------------------- */
 
-/* Of a known length.  Returns: 0 or an error; the source's own are noted in u. */
 static int
-send_counted(struct hc_upload *u)
+write_bytes(struct hc_upload *u, const void *data, size_t size)
 {
-    const struct bh_http_req *req = u->x->req;
-    int64_t                   left = req->source_length;
+    ssize_t n = ht_io_write(&u->x->k->io, data, size);
 
-    while (left > 0) {
-        size_t  size = left < HC_UPLOAD_BUFFER ? (size_t)left : HC_UPLOAD_BUFFER;
-        ssize_t n = req->source(req->source_arg, u->buffer, size);
-
-        BH_REQUIRE(n <= (ssize_t)size);
-        if (n < 0)
-            return source_failed(u, (int)n, bh_error_text((int)n));
-        if (n == 0)
-            return source_failed(u, -EINVAL, "shorter than its length");
-        left -= n;
-        atomic_store(&u->given, left == 0);
-        n = ht_io_write(&u->x->k->io, u->buffer, (size_t)n);
-        if (n < 0)
-            return (int)n;
-    }
-    return 0;
+    return n < 0 ? (int)n : 0;
 }
 
-/* The end of the chunks with the trailers.  Returns: malloc'ed text; NULL if a trailer can't be sent. */
+/* n bytes at u->buffer + CHUNK_ROOM.  last: known to be so. */
+static int
+send_piece(struct hc_upload *u, size_t n, bool counted, bool last)
+{
+    char size[CHUNK_ROOM + 1], *data = u->buffer + CHUNK_ROOM;
+    int  digits;
+
+    atomic_store(&u->given, last);
+    if (u->x->stream != NULL)
+        return hc_stream_send(u->x->stream, data, n);
+    if (counted)
+        return write_bytes(u, data, n);
+    digits = snprintf(size, sizeof size, "%zx\r\n", n);
+    memcpy(data - digits, size, (size_t)digits);
+    memcpy(data + n, "\r\n", 2);
+    return write_bytes(u, data - digits, (size_t)digits + n + 2);
+}
+
+static bool
+are_good(const char *const *trailers)
+{
+    for (const char *const *t = trailers; t != NULL && t[0] != NULL; t += 2)
+        if (t[1] == NULL || !ht_is_value(t[1], strlen(t[1])))
+            return false;
+    return true;
+}
+
+/* The last chunk, with the trailers.  Returns: malloc'ed text. */
 static char *
 last_chunk(const char *const *trailers, size_t *size)
 {
     size_t need = sizeof "0\r\n\r\n";
     char  *text, *at;
 
-    for (const char *const *t = trailers; t != NULL && t[0] != NULL; t += 2) {
-        if (t[1] == NULL || !ht_is_value(t[1], strlen(t[1])))
-            return NULL;
+    for (const char *const *t = trailers; t != NULL && t[0] != NULL; t += 2)
         need += strlen(t[0]) + strlen(t[1]) + sizeof ": \r\n";
-    }
     text = malloc(need);
     if (text == NULL)
         return NULL;
@@ -111,55 +127,62 @@ last_chunk(const char *const *trailers, size_t *size)
 }
 
 static int
-send_last_chunk(struct hc_upload *u)
+send_end(struct hc_upload *u, bool counted)
 {
-    size_t size = 0;
-    char  *text = last_chunk(u->x->req->trailers, &size);
-    int    rc;
+    const char *const *trailers = u->x->req->trailers;
+    size_t             size = 0;
+    char              *text;
+    int                rc;
 
-    if (text == NULL)
-        return source_failed(u, -EINVAL, "bad trailers");
     atomic_store(&u->given, true);
-    rc = (int)ht_io_write(&u->x->k->io, text, size);
+    if (!are_good(trailers))
+        return source_failed(u, -EINVAL, "bad trailers");
+    if (u->x->stream != NULL)
+        return hc_stream_send_end(u->x->stream, trailers);
+    if (counted)
+        return 0;
+    text = last_chunk(trailers, &size);
+    if (text == NULL)
+        return source_failed(u, -ENOMEM, "out of memory");
+    rc = write_bytes(u, text, size);
     free(text);
-    return rc < 0 ? rc : 0;
+    return rc;
 }
 
 static int
-send_chunks(struct hc_upload *u)
+send_source(struct hc_upload *u)
 {
     const struct bh_http_req *req = u->x->req;
+    bool                      counted = req->source_length > 0;
+    int64_t                   left = counted ? req->source_length : INT64_MAX;
 
-    for (;;) {
-        char    size[CHUNK_ROOM + 1], *data = u->buffer + CHUNK_ROOM;
-        ssize_t n = req->source(req->source_arg, data, HC_UPLOAD_BUFFER);
-        int     digits;
+    while (left > 0) {
+        size_t  size = left < HC_UPLOAD_BUFFER ? (size_t)left : HC_UPLOAD_BUFFER;
+        ssize_t n = req->source(req->source_arg, u->buffer + CHUNK_ROOM, size);
+        int     rc;
 
-        BH_REQUIRE(n <= HC_UPLOAD_BUFFER);
+        BH_REQUIRE(n <= (ssize_t)size);
         if (n < 0)
             return source_failed(u, (int)n, bh_error_text((int)n));
+        if (n == 0 && counted)
+            return source_failed(u, -EINVAL, "shorter than its length");
         if (n == 0)
-            return send_last_chunk(u);
-        digits = snprintf(size, sizeof size, "%zx\r\n", (size_t)n);
-        memcpy(data - digits, size, (size_t)digits);
-        memcpy(data + n, "\r\n", 2);
-        n = ht_io_write(&u->x->k->io, data - digits, (size_t)(digits + n + 2));
-        if (n < 0)
-            return (int)n;
+            break;
+        left -= counted ? n : 0;
+        rc = send_piece(u, (size_t)n, counted, left == 0);
+        if (rc < 0)
+            return rc;
     }
+    return send_end(u, counted);
 }
 
 static int
 send_all(struct hc_upload *u)
 {
-    const struct bh_http_req *req = u->x->req;
-    ssize_t                   n;
-
-    if (req->source != NULL)
-        return req->source_length > 0 ? send_counted(u) : send_chunks(u);
+    if (u->x->req->source != NULL)
+        return send_source(u);
     atomic_store(&u->given, true);
-    n = ht_io_write(&u->x->k->io, req->body, req->body_size);
-    return n < 0 ? (int)n : 0;
+    return write_bytes(u, u->x->req->body, u->x->req->body_size);
 }
 
 /* ---- the goroutine --------------------------------------------------------------------- */
@@ -170,8 +193,8 @@ upload_over(struct hc_upload *u)
     if (atomic_load(&u->outcome) == RUNNING) /* by a panic or bh_goexit of the source */
         (void)source_failed(u, BH_EPANIC, "its function panicked or ended its goroutine");
     bh_mutex_lock(&u->lock);
-    if (!u->head_came)
-        bh_conn_set_read_deadline(u->conn, bh_now() + u->x->c->o.head_timeout);
+    if (!u->head_came && u->x->stream == NULL)
+        bh_conn_set_read_deadline(u->x->k->io.conn, bh_now() + u->x->c->o.head_timeout);
     bh_mutex_unlock(&u->lock);
     bh_close(u->done);
 }
@@ -197,7 +220,6 @@ hc_upload_start(struct hc_res *x)
     if (u == NULL)
         bh_panic("http: out of memory for an upload");
     u->x = x;
-    u->conn = x->k->io.conn;
     u->buffer = (char *)(u + 1);
     u->done = bh_chan_new(0, 0);
     x->upload = u;
@@ -249,7 +271,7 @@ hc_upload_end(struct hc_res *x)
     if (u == NULL)
         return !x->unsent;
     if (!is_over(u)) {
-        bh_conn_abort(u->conn);
+        break_off(u);
         (void)bh_recv(u->done, NULL);
     }
     sent = atomic_load(&u->outcome) == SENT;
