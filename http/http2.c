@@ -450,7 +450,9 @@ read_input(struct ht_h2 *h2)
             return n == 0 ? BH_EEOF : (int)n;
         rc = feed(h2, buffer, (size_t)n);
         total += (size_t)n;
-        if (total >= HT_H2_TURN_SIZE && !ht_io_pending(&h2->k->io))
+        /* After less than there was room for, the poller knows better than another read. */
+        if (((size_t)n < sizeof buffer || total >= HT_H2_TURN_SIZE) &&
+            !ht_io_pending(&h2->k->io))
             break;
     }
     return rc;

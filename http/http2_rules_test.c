@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include <bulkhead/go/sync.h>
+
 static struct h2_client one;
 static struct h2_reply  reply;
 static struct bh_chan  *go_on, *events;
@@ -118,7 +120,7 @@ panics_late(struct bh_http_call *c, void *arg)
     (void)arg;
     bh_http_start(c, 200, "text/plain", -1);
     bh_http_print(c, "half");
-    EXPECT_EQ(bh_http_flush(c), 0);
+    (void)bh_http_flush(c);
     bh_panic("broken late");
 }
 
@@ -688,6 +690,86 @@ TEST_REAL(http2_rules, storm_of_crashes_loses_no_other_request)
     EXPECT_EQ(good, ROUNDS * BATCH * 2 / 5);
     EXPECT_EQ(bad, ROUNDS * BATCH * 2 / 5);
     EXPECT_EQ(reset, ROUNDS * BATCH / 5);
+    stop(&f);
+}
+
+/* ---- chaos --------------------------------------------------------------------------------------------- */
+
+struct rude {
+    struct fixture      *f;
+    struct bh_waitgroup *done;
+    unsigned             seed;
+};
+
+static unsigned
+next(unsigned *seed)
+{
+    return (*seed = *seed * 1664525u + 1013904223u) >> 8;
+}
+
+/* Opens connections, asks for anything, resets some of it, and leaves without a word. */
+static void
+be_rude(void *args)
+{
+    static const char *const paths[] = { "/hello",       "/panics", "/exits",
+                                         "/panics-late", "/waits",  "/aborts" };
+    struct rude             *r = args;
+    uint8_t                  out[4096], block[256];
+
+    BH_DEFER(bh_waitgroup_done, r->done);
+    for (int round = 0; round < 40; round++) {
+        struct bh_conn *c = fixture_dial(r->f);
+        uint8_t        *at = out;
+        uint32_t        id = 1;
+
+        send_text(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        at = h2_make(at, SETTINGS, 0, 0, NULL, 0);
+        for (unsigned n = next(&r->seed) % 20; n > 0; n--, id += 2) {
+            char lines[128];
+            bool post = next(&r->seed) % 4 == 0;
+
+            snprintf(lines, sizeof lines, ":method: %s\n:path: %s\n" REST,
+                     post ? "POST" : "GET", post ? "/echo" : paths[next(&r->seed) % 6]);
+            at = h2_make(at, HEADERS, post ? 4 : 5, id, block, h2_block(block, lines));
+            if (post && next(&r->seed) % 2 == 0)
+                at = h2_make(at, DATA, (int)(next(&r->seed) % 2), id, "some bytes", 10);
+            if (next(&r->seed) % 4 == 0)
+                at = h2_make(at, RST_STREAM, 0, id, "\0\0\0\x8", 4);
+            if (next(&r->seed) % 4 == 0) {
+                (void)bh_write(c, out, (size_t)(at - out));
+                at = out;
+            }
+            if (next(&r->seed) % 8 == 0)
+                bh_yield();
+        }
+        (void)bh_write(c, out, (size_t)(at - out));
+        if (next(&r->seed) % 2 == 0)
+            (void)bh_read(c, out, sizeof out);
+        if (next(&r->seed) % 2 == 0)
+            bh_conn_abort(c);
+        bh_conn_free(c);
+    }
+}
+
+TEST_REAL(http2_rules, rude_clients_leave_nothing_behind)
+{
+    enum { CLIENTS = 16 };
+    struct bh_http_stats stats;
+    struct bh_waitgroup  done = { 0 };
+    struct fixture       f;
+
+    start(&f);
+    bh_chan_unref(events);
+    events = BH_CHAN(char, 100000);
+    bh_waitgroup_add(&done, CLIENTS);
+    for (unsigned i = 0; i < CLIENTS; i++)
+        bh_go(be_rude, &(struct rude){ &f, &done, i });
+    bh_waitgroup_wait(&done);
+    expect_alive(1);
+    do { /* all but `one` have ended, with their requests */
+        bh_http_stats(f.s, &stats);
+        bh_yield();
+    } while (stats.open > 1 || stats.active > 0);
     stop(&f);
 }
 
