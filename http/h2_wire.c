@@ -327,6 +327,19 @@ watch(struct ht_call *x)
         ht_client_left(x, rc);
 }
 
+static void
+interrupt(struct ht_call *x)
+{
+    struct h2_stream *st = x->stream;
+
+    if (st == NULL)
+        return;
+    ht_h2_lock(st->h2);
+    st->late = true;
+    bh_cond_signal(&st->changed);
+    ht_h2_unlock(st->h2);
+}
+
 const struct ht_wire ht_http2_wire = {
     .head = send_head,
     .send = send_bytes,
@@ -335,4 +348,5 @@ const struct ht_wire ht_http2_wire = {
     .interim = send_interim,
     .read = read_body,
     .watch = watch,
+    .interrupt = interrupt,
 };

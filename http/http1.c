@@ -479,6 +479,14 @@ watch(struct ht_call *x)
     bh_conn_set_hangup_ctx(x->k->io.conn, x->ctx, !x->s->o.half_close);
 }
 
+/* Whoever sets a deadline next, to read on, replaces it. */
+static void
+interrupt(struct ht_call *x)
+{
+    x->k->idle_until = 0;
+    bh_conn_set_read_deadline(x->k->io.conn, bh_now());
+}
+
 const struct ht_wire ht_http1_wire = {
     .head = send_head,
     .send = send_bytes,
@@ -488,6 +496,7 @@ const struct ht_wire ht_http1_wire = {
     .interim = send_interim,
     .read = read_body,
     .watch = watch,
+    .interrupt = interrupt,
 };
 
 /* ---- upgrade ---------------------------------------------------------------------------- */

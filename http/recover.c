@@ -54,7 +54,7 @@ answer_panic(struct boundary *b, const struct bh_panic *p)
         return BH_ECANCELED;
     }
     atomic_fetch_add_explicit(&x->s->panics, 1, memory_order_relaxed);
-    ht_report(x->s, x, p, &b->caught, "handler", committed ? "aborted" : "500");
+    ht_report(x->s, x, p, x->carried != NULL ? x->carried : &b->caught, "handler", committed ? "aborted" : "500");
     if (committed) {
         ht_break(x);
     } else {

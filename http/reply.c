@@ -350,18 +350,28 @@ bh_http_start(struct bh_http_call *c, int status, const char *type, int64_t leng
     x->reply = HT_REPLY_STARTED;
 }
 
+int
+ht_reply_begin(struct ht_call *x, int64_t length)
+{
+    (void)announce(x, NULL, &length);
+    commit(x, length);
+    return x->error;
+}
+
+int
+ht_reply_pass(struct ht_call *x, const void *data, size_t size, enum bh_http_part part)
+{
+    return pass(x, x->filters, data, size, part);
+}
+
 /* The head, and what has gathered behind it. */
 static int
 commit_started(struct ht_call *x, enum bh_http_part part)
 {
     size_t buffered = x->buffered;
 
-    if (x->reply == HT_REPLY_STARTED) {
-        int64_t length = x->length;
-
-        (void)announce(x, NULL, &length);
-        commit(x, length);
-    }
+    if (x->reply == HT_REPLY_STARTED)
+        (void)ht_reply_begin(x, x->length);
     x->buffered = 0;
     return buffered > 0 || part != BH_HTTP_MORE ? pass(x, x->filters, x->buffer, buffered, part)
                                                 : x->error;
@@ -609,5 +619,9 @@ const struct bh_kind bh_kind_http_abort = { .name = "http.abort" };
 noreturn void
 bh_http_abort(struct bh_http_call *c)
 {
-    bh_panic_value(&bh_kind_http_abort, ht_own(c));
+    struct ht_call *x = ht_own(c);
+
+    while (x->sub != NULL) /* what recover compares with */
+        x = ht_sub_outer(x->sub);
+    bh_panic_value(&bh_kind_http_abort, x);
 }
