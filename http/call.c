@@ -6,8 +6,9 @@
  *     owner  the connection's goroutine while its chain runs, else 0.  Only the
  *            owner may reply.
  *
- * The chain is the server's array of steps and, behind it, a handler; x->step
- * is a cursor that bh_http_next moves on the way in and restores on the way out.
+ * The chain is the array of its group's steps, from the server's down, and, behind it, a
+ * handler; x->step is a cursor that bh_http_next moves on the way in and restores on
+ * the way out.
  */
 
 #include "ht.h"
@@ -39,35 +40,29 @@ take_free(struct bh_http_server *s, struct ht_kit *kit)
     return x;
 }
 
-void
-ht_call_reset(struct ht_call *x, struct bh_http_server *s, struct bh_arena *arena)
-{
-    memset((char *)x + offsetof(struct ht_call, s), 0,
-           offsetof(struct ht_call, match) - offsetof(struct ht_call, s));
-    x->match.route = NULL;
-    x->s = s;
-    x->arena = arena;
-    x->length = -1;
-    x->body_size = -1;
-    x->max_body = s->o.max_body;
-    x->lines_end = &x->lines;
-    x->trailers_end = &x->trailers;
-}
-
 struct ht_call *
 ht_call_new(struct bh_http_server *s, struct ht_kit *kit, const struct ht_wire *wire,
             const char *peer)
 {
     struct ht_call *x = take_free(s, kit);
 
-    if (kit != NULL && kit->arena != NULL) {
-        ht_call_reset(x, s, kit->arena);
-        kit->arena = NULL;
-    } else {
-        ht_call_reset(x, s, bh_arena_new(s->o.max_memory));
-    }
+    memset((char *)x + offsetof(struct ht_call, s), 0,
+           offsetof(struct ht_call, match) - offsetof(struct ht_call, s));
+    x->match.route = NULL;
+    x->s = s;
     x->wire = wire;
     x->kit = kit;
+    if (kit != NULL && kit->arena != NULL) {
+        x->arena = kit->arena;
+        kit->arena = NULL;
+    } else {
+        x->arena = bh_arena_new(s->o.max_memory);
+    }
+    x->length = -1;
+    x->body_size = -1;
+    x->max_body = s->o.max_body;
+    x->lines_end = &x->lines;
+    x->trailers_end = &x->trailers;
     x->pub = (struct bh_http_call){
         .method = "-",
         .path = "-",
@@ -107,13 +102,6 @@ call_release(struct ht_call *x, struct ht_kit *kit)
     if (x->work_ctx != NULL)
         bh_ctx_end(x->work_ctx);
     x->ctx = x->work_ctx = NULL;
-    if (x->adopted != NULL)
-        ht_call_unref(x->adopted);
-    x->adopted = NULL;
-    if (x->sub != NULL) {
-        ht_sub_release(x->sub);
-        return;
-    }
     if (kit != NULL && kit->arena == NULL) {
         bh_arena_reset(x->arena);
         kit->arena = x->arena;
@@ -139,9 +127,6 @@ ht_call_end(struct ht_call *x, struct ht_kit *kit)
 {
     if (x->at_end != NULL)
         x->at_end(x);
-    if (x->adopted != NULL) /* which may have a reference to x */
-        ht_call_unref(x->adopted);
-    x->adopted = NULL;
     atomic_fetch_sub_explicit(&x->s->active, 1, memory_order_relaxed);
     atomic_store_explicit(&x->owner, 0, memory_order_release);
     x->k = NULL;
@@ -173,7 +158,7 @@ ht_next(struct ht_call *x)
     int at = x->step++, rc;
 
     if (at < x->step_count)
-        rc = x->s->steps[at].fn(&x->pub, x->s->steps[at].arg);
+        rc = x->chain[at].fn(&x->pub, x->chain[at].arg);
     else if (at == x->step_count)
         rc = x->handler(&x->pub, x->handler_arg);
     else
@@ -189,8 +174,10 @@ bh_http_next(struct bh_http_call *c)
 }
 
 int
-ht_run(struct ht_call *x, int steps, bh_http_fn *handler, void *arg)
+ht_run(struct ht_call *x, const struct bh_http_group *group, int steps, bh_http_fn *handler,
+       void *arg)
 {
+    x->chain = group->chain;
     x->step = 0;
     x->step_count = steps;
     x->handler = handler;
@@ -231,10 +218,13 @@ bh_http_param(struct bh_http_call *c, const char *name)
     const struct ht_route *r = x->match.route;
     int                    param = 0;
 
-    for (int i = 0; r != NULL && i < r->segment_count; i++) {
-        if (r->segments[i].kind == HT_LITERAL)
+    if (r != NULL && r->p.sub != NULL && strcmp(r->p.sub, name) == 0)
+        return x->params[param];
+    param = r != NULL && r->p.sub != NULL;
+    for (int i = 0; r != NULL && i < r->p.segment_count; i++) {
+        if (r->p.segments[i].kind == HT_LITERAL)
             continue;
-        if (strcmp(r->segments[i].text, name) == 0)
+        if (strcmp(r->p.segments[i].text, name) == 0)
             return x->params[param];
         param++;
     }
@@ -285,12 +275,9 @@ bh_http_ctx(struct bh_http_call *c)
         return x->work_ctx;
     if (x->ctx == NULL) {
         (void)ht_own(c);
-        if (x->sub != NULL)
-            x->ctx = ht_sub_ctx(x->sub);
-        else if (x->s->o.request_timeout > 0)
-            x->ctx = bh_ctx_deadline(x->s->ctx, c->started + x->s->o.request_timeout);
-        else
-            x->ctx = bh_ctx_cancellable(x->s->ctx);
+        x->ctx = x->s->o.request_timeout > 0
+                     ? bh_ctx_deadline(x->s->ctx, c->started + x->s->o.request_timeout)
+                     : bh_ctx_cancellable(x->s->ctx);
         if (x->wire->watch != NULL)
             x->wire->watch(x);
     }

@@ -3,7 +3,7 @@
  *
  * The chain of every request is
  *
- *     observers ... bh_http_recover, middleware ..., the route's handler
+ *     observers ... bh_http_recover, middleware ..., of groups ..., the route's handler
  *
  * and a mistake in it shows only on the day something panics: a middleware outside
  * recover breaks the connection instead of giving a 500, a log inside it never sees
@@ -54,59 +54,101 @@ fault(struct faults *f, const char *format, ...)
 
 /* ---- the chain ------------------------------------------------------------------ */
 
+/* It would not cover the routes that are there already. */
 static void
-check_step(struct faults *f, const struct bh_http_server *s, const struct ht_step *step,
-           const struct ht_step *recover)
+check_late(struct faults *f, const struct ht_step *step)
 {
-    const struct ht_place *p = &step->place, *r = &recover->place;
+    const struct ht_place *p = &step->place;
 
-    if (step->routes_before > 0) {
-        const struct ht_route *first = s->router.routes[0];
-
+    if (step->after != NULL)
         fault(f,
               "%s (%s:%d) is registered after route \"%s\" (%s:%d), which it would not cover: "
               "move it before the first route\n",
-              p->name, p->file, p->line, first->pattern, first->place.file, first->place.line);
-    }
+              p->name, p->file, p->line, step->after->p.source, step->after->place.file,
+              step->after->place.line);
+}
+
+/* before: it runs outside recover. */
+static void
+check_step(struct faults *f, const struct ht_step *step, const struct ht_step *recover,
+           bool before)
+{
+    const struct ht_place *p = &step->place, *r = &recover->place;
+
+    check_late(f, step);
     if (step == recover)
         return;
     if (step->fn == bh_http_recover)
         fault(f, "%s is registered twice: %s:%d and %s:%d; the inner one hides the outer\n",
               p->name, r->file, r->line, p->file, p->line);
-    else if (!step->observer && step < recover)
+    else if (!step->observer && before)
         fault(f,
               "%s (%s:%d) is registered before bh_http_recover (%s:%d), which would not cover "
               "it: move it behind, or use bh_http_observe if it only watches\n",
               p->name, p->file, p->line, r->file, r->line);
-    else if (step->observer && step > recover)
+    else if (step->observer && !before)
         fault(f,
               "observer %s (%s:%d) is registered after bh_http_recover (%s:%d), so it would "
               "miss what panics: move it before\n",
               p->name, p->file, p->line, r->file, r->line);
+    else if (step->fn == bh_http_access_log && !before)
+        fault(f,
+              "%s (%s:%d) is registered after bh_http_recover (%s:%d), so it would miss what "
+              "panics: use bh_http_observe, before\n",
+              p->name, p->file, p->line, r->file, r->line);
 }
 
 static void
-check_chain(struct faults *f, const struct bh_http_server *s)
+check_groups(struct faults *f, const struct bh_http_server *s, const struct ht_step *recover)
 {
-    const struct ht_step *recover = NULL;
+    for (const struct bh_http_group *g = s->root.next; g != NULL; g = g->next) {
+        if (g->prefix.fault != NULL && g->parent->prefix.fault == NULL)
+            fault(f, "bad prefix \"%s\" (%s:%d): %s\n", g->prefix.source, g->place.file,
+                  g->place.line, g->prefix.fault);
+        for (int i = 0; i < g->step_count; i++) {
+            const struct ht_step *step = &g->steps[i];
 
-    for (int i = 0; i < s->step_count && recover == NULL; i++)
-        if (s->steps[i].fn == bh_http_recover)
-            recover = &s->steps[i];
+            if (recover != NULL) {
+                check_step(f, step, recover, false);
+            } else {
+                check_late(f, step);
+                if (step->fn == bh_http_recover)
+                    fault(
+                        f,
+                        "bh_http_recover (%s:%d) is registered in group \"%s\" (%s:%d), which "
+                        "covers only part of the server: use it on the server\n",
+                        step->place.file, step->place.line, g->prefix.source, g->place.file,
+                        g->place.line);
+            }
+        }
+    }
+}
+
+/* Returns: the server's recover, or NULL. */
+static const struct ht_step *
+check_root(struct faults *f, const struct bh_http_server *s)
+{
+    const struct bh_http_group *root = &s->root;
+    const struct ht_route      *first = root->first_route;
+    const struct ht_step       *recover = NULL;
+
+    for (int i = 0; i < root->step_count && recover == NULL; i++)
+        if (root->steps[i].fn == bh_http_recover)
+            recover = &root->steps[i];
     if (recover == NULL) {
-        if (s->router.count > 0)
+        if (first != NULL)
             fault(f,
                   "route \"%s\" (%s:%d) is not covered by bh_http_recover: add "
                   "bh_http_use(server, bh_http_recover, NULL) before the first route\n",
-                  s->router.routes[0]->pattern, s->router.routes[0]->place.file,
-                  s->router.routes[0]->place.line);
-        return;
+                  first->p.source, first->place.file, first->place.line);
+        return NULL;
     }
     if (recover->observer)
         fault(f, "bh_http_recover (%s:%d) is no observer: register it with bh_http_use\n",
               recover->place.file, recover->place.line);
-    for (int i = 0; i < s->step_count; i++)
-        check_step(f, s, &s->steps[i], recover);
+    for (int i = 0; i < root->step_count; i++)
+        check_step(f, &root->steps[i], recover, &root->steps[i] < recover);
+    return recover;
 }
 
 /* ---- routes ---------------------------------------------------------------------- */
@@ -118,7 +160,7 @@ enum { A_MORE = 1, B_MORE = 2 }; /* matches something that the other does not */
  * A_MORE and B_MORE hold: 0 the same paths, both: a conflict.
  */
 static int
-relation(const struct ht_route *a, const struct ht_route *b)
+path_relation(const struct ht_pattern *a, const struct ht_pattern *b)
 {
     int result = 0;
 
@@ -142,27 +184,49 @@ relation(const struct ht_route *a, const struct ht_route *b)
     }
 }
 
+static int
+method_relation(const char *a, const char *b)
+{
+    if (strcmp(a, b) == 0)
+        return 0;
+    if (*a == '\0' || (strcmp(a, "GET") == 0 && strcmp(b, "HEAD") == 0))
+        return A_MORE;
+    if (*b == '\0' || (strcmp(b, "GET") == 0 && strcmp(a, "HEAD") == 0))
+        return B_MORE;
+    return -1;
+}
+
+/* Two sites never share a route, whichever request may look into both (router.c). */
+static int
+relation(const struct ht_pattern *a, const struct ht_pattern *b)
+{
+    int path, method;
+
+    if (strcmp(a->host, b->host) != 0 || (a->sub != NULL) != (b->sub != NULL))
+        return -1;
+    path = path_relation(a, b);
+    method = method_relation(a->method, b->method);
+    return path < 0 || method < 0 ? -1 : path | method;
+}
+
 static void
 check_routes(struct faults *f, const struct ht_router *r)
 {
     for (int i = 0; i < r->count; i++) {
         const struct ht_route *a = r->routes[i];
 
-        if (a->fault != NULL)
-            fault(f, "bad pattern \"%s\" (%s:%d): %s\n", a->pattern, a->place.file,
-                  a->place.line, a->fault);
-        for (int k = 0; k < i && a->fault == NULL; k++) {
+        if (a->p.fault != NULL && a->group->prefix.fault == NULL)
+            fault(f, "bad pattern \"%s\" (%s:%d): %s\n", a->p.source, a->place.file,
+                  a->place.line, a->p.fault);
+        for (int k = 0; k < i && a->p.fault == NULL; k++) {
             const struct ht_route *b = r->routes[k];
-            int                    how;
+            int                    how = b->p.fault == NULL ? relation(&a->p, &b->p) : -1;
 
-            if (b->fault != NULL || strcmp(a->method, b->method) != 0)
-                continue;
-            how = relation(a, b);
             if (how == 0 || how == (A_MORE | B_MORE))
-                fault(f, "route \"%s\" (%s:%d) matches %s \"%s\" (%s:%d)%s\n", a->pattern,
+                fault(f, "route \"%s\" (%s:%d) matches %s \"%s\" (%s:%d)%s\n", a->p.source,
                       a->place.file, a->place.line,
-                      how == 0 ? "exactly what" : "some paths that", b->pattern, b->place.file,
-                      b->place.line,
+                      how == 0 ? "exactly what" : "some requests that", b->p.source,
+                      b->place.file, b->place.line,
                       how == 0 ? " does" : " matches, and neither is more specific");
         }
     }
@@ -175,7 +239,7 @@ bh_http_check(struct bh_http_server *s, char *text, size_t size)
 
     if (size > 0)
         text[0] = '\0';
-    check_chain(&f, s);
+    check_groups(&f, s, check_root(&f, s));
     check_routes(&f, &s->router);
     return f.count;
 }
@@ -195,20 +259,36 @@ line(struct faults *f, const char *format, ...)
     va_end(args);
 }
 
-void
+static void
+chain_line(struct faults *f, const struct bh_http_group *g)
+{
+    if (g->parent != NULL)
+        chain_line(f, g->parent);
+    for (int i = 0; i < g->step_count; i++)
+        line(f, "%s%s", f->count++ > 0 ? " > " : "", g->steps[i].place.name);
+}
+
+size_t
 bh_http_routes(struct bh_http_server *s, char *text, size_t size)
 {
     struct faults f = { .text = text, .size = size };
+    int           width = 0;
 
     if (size > 0)
         text[0] = '\0';
-    for (int i = 0; i < s->step_count; i++)
-        line(&f, "%*s%s  %s:%d\n", i * 2, "", s->steps[i].place.name, s->steps[i].place.file,
-             s->steps[i].place.line);
+    for (int i = 0; i < s->router.count; i++) {
+        int length = (int)strlen(s->router.routes[i]->p.source);
+
+        width = length > width && length <= 48 ? length : width;
+    }
     for (int i = 0; i < s->router.count; i++) {
         const struct ht_route *r = s->router.routes[i];
 
-        line(&f, "%*s%-32s %s  %s:%d\n", s->step_count * 2, "", r->pattern, r->place.name,
-             r->place.file, r->place.line);
+        line(&f, "%-*s  %s  %s:%d  (", width, r->p.source, r->place.name, r->place.file,
+             r->place.line);
+        f.count = 0;
+        chain_line(&f, r->group);
+        line(&f, ")\n");
     }
+    return f.length;
 }

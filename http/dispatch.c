@@ -31,7 +31,8 @@ static int
 reply_options(struct bh_http_call *c, void *arg)
 {
     (void)arg;
-    (void)bh_http_set_header(c, "Allow", ht_router_allow(&c->s->s->router, c->path, c->arena));
+    (void)bh_http_set_header(c, "Allow",
+                             ht_router_allow(&c->s->s->router, c->host, c->path, c->arena));
     return bh_http_reply_bytes(c, 204, NULL, NULL, 0);
 }
 
@@ -40,8 +41,40 @@ reply_wrong_method(struct bh_http_call *c, void *arg)
 {
     (void)arg;
     ht_reply_error(c->s, 405, NULL);
-    (void)bh_http_set_header(c, "Allow", ht_router_allow(&c->s->s->router, c->path, c->arena));
+    (void)bh_http_set_header(c, "Allow",
+                             ht_router_allow(&c->s->s->router, c->host, c->path, c->arena));
     return 0;
+}
+
+static int
+reply_moved(struct bh_http_call *c, void *arg)
+{
+    const char *to = arg;
+
+    if (*c->query != '\0')
+        to = bh_arena_print(c->arena, "%s?%s", to, c->query);
+    (void)bh_http_set_header(c, "Location", to);
+    ht_reply_error(c->s, 308, NULL);
+    return 0;
+}
+
+/*
+ * The path with a slash more or less at its end, if that has a route; else NULL.  A path that
+ * begins with two slashes would be read as the name of another host.
+ */
+static const char *
+other_slash(struct ht_call *x)
+{
+    const char     *path = x->pub.path;
+    size_t          length = strlen(path);
+    struct ht_match m;
+
+    if (!x->s->o.redirect_slash || length < 2 || path[1] == '/' || path[1] == '\\')
+        return NULL;
+    path = path[length - 1] == '/' ? bh_arena_print(x->arena, "%.*s", (int)length - 1, path)
+                                   : bh_arena_print(x->arena, "%s/", path);
+    ht_router_match(&x->s->router, x->pub.method, x->pub.host, path, x->arena, &m);
+    return m.route != NULL ? path : NULL;
 }
 
 void
@@ -51,7 +84,7 @@ ht_refuse(struct ht_call *x, int status, const char *reason)
 
     x->keep = false;
     atomic_fetch_add_explicit(&x->s->refused, 1, memory_order_relaxed);
-    (void)ht_run(x, x->s->observer_count, reply_refusal, &r);
+    (void)ht_run(x, &x->s->root, x->s->observer_count, reply_refusal, &r);
 }
 
 int
@@ -74,7 +107,7 @@ unescape_params(struct ht_call *x)
 {
     const struct ht_match *m = &x->match;
 
-    for (int i = 0; i < m->route->param_count; i++) {
+    for (int i = 0; i < m->route->p.param_count; i++) {
         char *text = bh_arena_alloc(x->arena, m->lengths[i] + 1);
 
         (void)ht_unescape(text, m->params[i], m->lengths[i], false);
@@ -82,28 +115,47 @@ unescape_params(struct ht_call *x)
     }
 }
 
+/* What the server itself answers; x has no route. */
+static bh_http_fn *
+answer_of(struct ht_call *x, void **arg)
+{
+    static struct refusal not_found = { 404, NULL };
+    const char           *to;
+
+    *arg = &not_found;
+    if (x->match.path_known)
+        return strcmp(x->pub.method, "OPTIONS") == 0 ? reply_options : reply_wrong_method;
+    to = other_slash(x);
+    if (to == NULL)
+        return reply_refusal;
+    *arg = (void *)(uintptr_t)to;
+    return reply_moved;
+}
+
 void
 ht_dispatch(struct ht_call *x)
 {
-    struct bh_http_server *s = x->s;
-    struct refusal         not_found = { 404, NULL };
-    bh_http_fn            *fn = reply_refusal;
-    void                  *arg = &not_found;
+    const struct bh_http_group *group = &x->s->root;
+    const struct ht_route      *route;
+    bh_http_fn                 *fn = reply_options;
+    void                       *arg = NULL;
 
-    if (x->pub.path[0] == '*') {
-        fn = reply_options;
-    } else {
-        ht_router_match(&s->router, x->pub.method, x->pub.path, x->arena, &x->match);
-        if (x->match.route != NULL) {
-            x->pub.route = x->match.route->pattern;
+    if (x->pub.path[0] != '*') {
+        ht_router_match(&x->s->router, x->pub.method, x->pub.host, x->pub.path, x->arena,
+                        &x->match);
+        route = x->match.route;
+        if (route != NULL) {
+            x->pub.route = route->p.source;
             unescape_params(x);
-            fn = x->match.route->fn;
-            arg = x->match.route->arg;
-        } else if (x->match.path_known) {
-            fn = strcmp(x->pub.method, "OPTIONS") == 0 ? reply_options : reply_wrong_method;
+            group = route->group;
+            fn = route->fn;
+            arg = route->arg;
+        } else {
+            fn = answer_of(x, &arg);
+            group = ht_group_of(x);
         }
     }
-    (void)ht_run(x, s->step_count, fn, arg);
+    (void)ht_run(x, group, group->chain_length, fn, arg);
 }
 
 /* ---- the last boundary ------------------------------------------------------------------ */

@@ -5,7 +5,8 @@
  * ht.h -- PRIVATE: the server, its connections and calls.
  *
  *     server.c    options, listening, accepting, draining, signals
- *     router.c    patterns, the tree of segments; check.c: the checks at start
+ *     pattern.c   "GET example.com/a/{b}"; router.c: the trees of segments
+ *     group.c     groups of routes, their chains; check.c: the checks at start
  *     conn.c      a connection's life: idle without a goroutine, turns, kits of buffers
  *     http1.c     HTTP/1 on a connection: heads in, the wire of its calls
  *     http2.c     HTTP/2 on a connection: see h2.h
@@ -50,7 +51,7 @@ enum {
     HT_STREAM_SIZE = 8192,     /* a streamed body's buffer */
     HT_DISCARD_SIZE = 262144,  /* unread body read away to keep a connection */
     HT_LINGER_SIZE = 1048576,  /* input read away before closing */
-    HT_MAX_STEPS = 64,         /* middlewares */
+    HT_MAX_STEPS = 64,         /* middlewares of a group */
     HT_MAX_SEGMENTS = 32,      /* of a path */
     HT_MAX_PARAMS = 8,         /* of a route */
     HT_MAX_LISTENERS = 8,
@@ -66,33 +67,52 @@ struct ht_place {
     int         line;
 };
 
-/* ---- router.c ------------------------------------------------------------- */
+/* ---- pattern.c ------------------------------------------------------------ */
 
 struct ht_segment {
     const char *text; /* literal, or the parameter's name */
     enum { HT_LITERAL, HT_PARAM, HT_REST } kind;
 };
 
-struct ht_route {
-    char             *pattern, *method; /* "GET /a/{b}", "GET" */
-    char             *text;             /* what segments point into */
+/* "GET {sub}.example.com/a/{b}", or the prefix of a group. */
+struct ht_pattern {
+    char             *source; /* as it was written, behind its group's prefix */
+    char             *text;   /* what the rest points into */
+    const char       *method; /* "": any */
+    const char       *host;   /* "": any; lower case; after "{sub}.", if there is that */
+    const char       *sub;    /* the name in "{sub}.", or NULL */
+    const char       *path;   /* in source */
     struct ht_segment segments[HT_MAX_SEGMENTS];
     int               segment_count;
-    int               param_count;
-    bh_http_fn       *fn;
-    void             *arg;
-    struct ht_place   place;
-    const char       *fault; /* of the pattern: static text; NULL if it is good */
+    int               param_count; /* sub comes first */
+    const char       *fault; /* static text; NULL if it is good */
 };
 
-struct ht_node;
+/* ht_pattern_route -- parse what is written behind prefix, which may be "".  Panics: without memory. */
+void ht_pattern_route(struct ht_pattern *p, const char *prefix, const char *text);
+/* ht_pattern_prefix -- the same for the prefix of a group. */
+void ht_pattern_prefix(struct ht_pattern *p, const char *prefix, const char *text);
+void ht_pattern_fini(struct ht_pattern *p);
+
+struct ht_call;
+
+/* ---- router.c ------------------------------------------------------------- */
+
+struct ht_route {
+    struct ht_pattern     p;
+    bh_http_fn           *fn;
+    void                 *arg;
+    struct bh_http_group *group;
+    struct ht_place       place;
+};
+
+struct ht_site;
 
 struct ht_router {
     struct ht_route **routes;
-    int               count, cap;
-    struct ht_node   *root; /* built by ht_router_freeze, as is the next */
-    const struct ht_route **exact; /* routes without parameters, hashed by path */
-    uint32_t          exact_mask;
+    int               count;
+    struct ht_site   *sites; /* by host, the first being for any; built by ht_router_freeze */
+    int               site_count;
 };
 
 struct ht_match {
@@ -102,25 +122,60 @@ struct ht_match {
     bool                   path_known;    /* some method has it */
 };
 
-void ht_router_add(struct ht_router *r, const char *pattern, bh_http_fn *fn, void *arg,
-                   const struct ht_place *place);
-void ht_router_freeze(struct ht_router *r);
-void ht_router_free(struct ht_router *r);
-/* ht_router_match -- find the route; arena for a path that needs unescaping. */
-void ht_router_match(const struct ht_router *r, const char *method, const char *path,
-                     struct bh_arena *arena, struct ht_match *m);
+/* ht_router_add -- Returns: the route, for the caller to fill in the rest. */
+struct ht_route *ht_router_add(struct ht_router *r, const char *prefix, const char *pattern);
+void             ht_router_freeze(struct ht_router *r);
+void             ht_router_free(struct ht_router *r);
+/* ht_router_match -- find the route; arena for a host and a path to be put into plain form. */
+void ht_router_match(const struct ht_router *r, const char *method, const char *host,
+                     const char *path, struct bh_arena *arena, struct ht_match *m);
+/* ht_router_each -- call fn for the routes of every method for host and path. */
+void ht_router_each(const struct ht_router *r, const char *host, const char *path,
+                    struct bh_arena *arena, void (*fn)(const struct ht_route *route, void *arg),
+                    void *arg);
 /* ht_router_allow -- "GET, HEAD, OPTIONS" for a known path, into the arena. */
-const char *ht_router_allow(const struct ht_router *r, const char *path, struct bh_arena *arena);
+const char *ht_router_allow(const struct ht_router *r, const char *host, const char *path,
+                            struct bh_arena *arena);
+/* ht_more -- the array with room for one more behind count.  Panics: without memory. */
+void *ht_more(void *array, int count, size_t size);
 
-/* ---- server.c --------------------------------------------------------------- */
+/* ---- group.c ---------------------------------------------------------------- */
 
 struct ht_step {
-    bh_http_fn     *fn;
-    void           *arg;
-    struct ht_place place;
-    bool            observer;
-    int             routes_before; /* routes registered before it */
+    bh_http_fn            *fn;
+    void                  *arg;
+    struct ht_place        place;
+    bool                   observer;
+    const struct ht_route *after; /* the first route that it comes too late for, or NULL */
 };
+
+/* One step of a chain, as it is run. */
+struct ht_link {
+    bh_http_fn *fn;
+    void       *arg;
+};
+
+/* Routes with a prefix and middleware in common.  The server's own is s->root. */
+struct bh_http_group {
+    struct bh_http_server *s;
+    struct bh_http_group  *parent; /* NULL: root */
+    struct bh_http_group  *next;   /* in the order made, after root */
+    struct ht_pattern      prefix; /* with the parent's */
+    struct ht_place        place;
+    struct ht_step        *steps; /* its own */
+    int                    step_count, depth;
+    const struct ht_route *first_route; /* in it or a group below, or NULL */
+    struct ht_link        *chain; /* all steps from root to here; by ht_groups_freeze */
+    int                    chain_length;
+};
+
+void ht_groups_init(struct bh_http_server *s);
+void ht_groups_freeze(struct bh_http_server *s);
+void ht_groups_free(struct bh_http_server *s);
+/* ht_group_of -- whose middleware applies to a request for which no route was found. */
+const struct bh_http_group *ht_group_of(struct ht_call *x);
+
+/* ---- server.c --------------------------------------------------------------- */
 
 struct ht_reports {
     struct bh_mutex      lock;
@@ -136,8 +191,9 @@ struct ht_listener {
 struct bh_http_server {
     struct bh_http_options o; /* defaults filled in */
     struct ht_limits       limits;
-    struct ht_step         steps[HT_MAX_STEPS];
-    int                    step_count, observer_count;
+    struct bh_http_group   root; /* its steps are those of all requests */
+    struct bh_http_group **groups_end;
+    int                    observer_count;
     struct ht_router       router;
 
     struct ht_listener  listeners[HT_MAX_LISTENERS];
@@ -153,7 +209,6 @@ struct bh_http_server {
     _Atomic(struct ht_kit *) hot_kit; /* one of them, to be had without the lock */
     int              kit_count;
     struct ht_call  *free_calls;
-    struct ht_sub   *free_subs;
     _Atomic int64_t  open, active, turning_away;
     _Atomic int64_t  background; /* goroutines of bh_http_go: they use the server too */
     _Atomic int64_t  peak; /* of open, since memory was last given back */
@@ -276,8 +331,6 @@ int  ht_set_target(struct ht_call *x);
  */
 bool ht_guard(struct bh_http_server *s, struct ht_call *const *call, void (*fn)(void *), void *arg);
 
-struct ht_caught;
-
 /* ---- wire: how a call's body and reply travel -------------------------------------- */
 
 /*
@@ -300,8 +353,6 @@ struct ht_wire {
     ssize_t (*read)(struct ht_call *x, void *buffer, size_t size);
     /* x->ctx has just been made: from now on end it (ht_client_left) when the client leaves. */
     void (*watch)(struct ht_call *x);
-    /* From another goroutine: who waits in read shall fail soon with BH_EDEADLINE. */
-    void (*interrupt)(struct ht_call *x);
 };
 
 /* ---- call.c --------------------------------------------------------------------- */
@@ -342,12 +393,10 @@ struct ht_call {
     struct bh_arena    *arena;
     struct bh_ctx      *ctx; /* NULL until asked for */
     struct bh_ctx      *work_ctx; /* of background goroutines; NULL before the first */
-    struct ht_sub      *sub;      /* it is the inner half of a timed one: timeout.c */
-    const struct ht_caught *carried; /* where the panic came from that a timed call passes on */
-    struct ht_call     *adopted;  /* whose reply it sends; a reference until that is out */
 
     struct ht_head      head;
-    int                 step; /* next step of the chain */
+    const struct ht_link *chain;
+    int                 step; /* the next one of the chain */
     int                 step_count;
     bh_http_fn         *handler;
     void               *handler_arg;
@@ -402,8 +451,6 @@ struct ht_call {
 };
 
 /* ht_call_new -- kit: whose memory to use, or NULL.  peer: must outlive the call. */
-/* ht_call_reset -- make x like new, in arena, but for pub, owner and refs. */
-void            ht_call_reset(struct ht_call *x, struct bh_http_server *s, struct bh_arena *arena);
 struct ht_call *ht_call_new(struct bh_http_server *s, struct ht_kit *kit, const struct ht_wire *wire,
                             const char *peer);
 /* ht_call_recycle -- an unused call's memory, for the server's list. */
@@ -415,15 +462,9 @@ void            ht_call_unref(struct ht_call *x);
 struct ht_call *ht_own(struct bh_http_call *c);
 /* ht_next -- bh_http_next by the owner. */
 int             ht_next(struct ht_call *x);
-/* ht_run -- the first `steps` steps of the chain, then handler. */
-int             ht_run(struct ht_call *x, int steps, bh_http_fn *handler, void *arg);
-
-/* ---- middleware/timeout.c ------------------------------------------------------------ */
-
-void ht_sub_release(struct ht_sub *t); /* its call is over */
-struct ht_call *ht_sub_outer(const struct ht_sub *t); /* the call that it is part of */
-struct bh_ctx *ht_sub_ctx(struct ht_sub *t); /* a context for its call */
-struct ht_sub *ht_sub_free(struct ht_sub *t); /* Returns: the next in the list */
+/* ht_run -- the first `steps` steps of a group's chain, then handler. */
+int             ht_run(struct ht_call *x, const struct bh_http_group *group, int steps,
+                       bh_http_fn *handler, void *arg);
 
 /* ---- body.c ----------------------------------------------------------------------- */
 
@@ -448,9 +489,6 @@ struct ht_filter {
 
 /* ht_reply_error -- replace whatever is there, if nothing is out yet, by a status and a reason. */
 void ht_reply_error(struct ht_call *x, int status, const char *reason);
-/* ht_reply_begin -- send the head, the filters having their say.  ht_reply_pass -- bytes of the body. */
-int  ht_reply_begin(struct ht_call *x, int64_t length);
-int  ht_reply_pass(struct ht_call *x, const void *data, size_t size, enum bh_http_part part);
 /* ht_reply_settle -- the handler is done: see that there is a whole reply or a broken one. */
 void ht_reply_settle(struct ht_call *x, int rc);
 /* ht_reply_filter -- let a reply that is whole pass the filters inside `until`, or end a started one. */
@@ -469,7 +507,7 @@ char *ht_put_number(char *at, uint64_t number);
 
 /* What a panic leaves behind, noted by a deferred call while its stack is intact. */
 struct ht_caught {
-    bool      done; /* it did not panic, or another goroutine did, whose stack this is */
+    bool      done; /* it did not panic */
     int       frame_count;
     uintptr_t frames[BH_HTTP_PANIC_FRAMES];
 };

@@ -1,7 +1,11 @@
 /*
- * router.c -- from method and path to a handler.
+ * router.c -- from method, host and path to a route.
  *
- * Patterns are cut at '/' into segments and put into a tree, one level per segment.
+ * Each host that some pattern names is a site of its own, and what names none is in the
+ * site for any host, which comes last: a request looks in that of its very name, then
+ * in that of "{sub}." and what follows the first label of its name, then there.
+ *
+ * In a site, patterns are cut at '/' into segments and put into a tree, one level per segment.
  * A node has literal children, sorted for a binary search, at most one {name}
  * child and at most one {name...} leaf; a method's route sits on the node where its
  * pattern ends.
@@ -13,6 +17,9 @@
  * Matching tries literal, then {name}, then {name...}, and goes back when a deeper
  * level fails, so POST /stock/new finds {sku}.  A node is visited at most once per
  * match, since its depth is fixed: the time is bounded by the size of the tree.
+ *
+ * A route of the request's method wins over that of GET, which stands in for HEAD, and
+ * this over one for any method.
  *
  * A path that is a pattern of literals, byte by byte, needs no walk: a hash table has
  * the route.  The tree would find the same one, since literals come first.
@@ -41,8 +48,19 @@ struct ht_node {
     int                     route_count;
 };
 
-static void *
-more(void *array, int count, size_t size)
+struct ht_site {
+    const char             *host; /* "": any */
+    size_t                  length;
+    bool                    sub; /* of {sub}.host */
+    struct ht_node         *root;
+    const struct ht_route **exact; /* routes without parameters in the path, hashed by it */
+    uint32_t                exact_mask;
+};
+
+enum { SITES = 3 /* that a request can find its route in */ };
+
+void *
+ht_more(void *array, int count, size_t size)
 {
     void *p = realloc(array, (size_t)(count + 1) * size);
 
@@ -51,87 +69,17 @@ more(void *array, int count, size_t size)
     return p;
 }
 
-/* ---- patterns ------------------------------------------------------------------ */
-
-static const char *
-parse_segment(struct ht_route *r, char *text)
-{
-    struct ht_segment *s = &r->segments[r->segment_count];
-    size_t             length = strlen(text);
-
-    if (r->segment_count == HT_MAX_SEGMENTS)
-        return "too many segments";
-    r->segment_count++;
-    s->text = text;
-    s->kind = HT_LITERAL;
-    if (strpbrk(text, "{}") == NULL)
-        return NULL;
-    if (text[0] != '{' || text[length - 1] != '}' || length < 3)
-        return "a {name} must be a whole segment";
-    text[length - 1] = '\0';
-    s->text = text + 1;
-    s->kind = HT_PARAM;
-    length -= 2;
-    if (length > 3 && strcmp(s->text + length - 3, "...") == 0) {
-        text[length - 2] = '\0';
-        s->kind = HT_REST;
-        length -= 3;
-    }
-    if (strspn(s->text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") !=
-        length)
-        return "a {name} consists of letters, digits and _";
-    if (++r->param_count > HT_MAX_PARAMS)
-        return "too many {name}s";
-    for (int i = 0; i < r->segment_count - 1; i++)
-        if (r->segments[i].kind != HT_LITERAL && strcmp(r->segments[i].text, s->text) == 0)
-            return "the same {name} twice";
-    return NULL;
-}
-
-/* Cut r->text, "GET /a/{b}", into r's parts.  Returns: what is wrong with it, or NULL. */
-static const char *
-parse_pattern(struct ht_route *r)
-{
-    char       *space = strchr(r->text, ' '), *p;
-    const char *fault = NULL;
-
-    if (space == NULL || !ht_is_token(r->text, (size_t)(space - r->text)))
-        return "it must be \"METHOD /path\"";
-    *space = '\0';
-    r->method = r->text;
-    p = space + 1;
-    if (*p != '/')
-        return "the path must begin with /";
-    if (!ht_is_value(p, strlen(p)) || strpbrk(p, " ?#%") != NULL)
-        return "a path is written plainly, without spaces, escapes or a query";
-    while (fault == NULL && p != NULL) {
-        char *segment = p + 1;
-
-        p = strchr(segment, '/');
-        if (p != NULL)
-            *p = '\0';
-        fault = parse_segment(r, segment);
-        if (fault == NULL && p != NULL && r->segments[r->segment_count - 1].kind == HT_REST)
-            fault = "{name...} must come last";
-    }
-    return fault;
-}
-
-void
-ht_router_add(struct ht_router *r, const char *pattern, bh_http_fn *fn, void *arg,
-              const struct ht_place *place)
+struct ht_route *
+ht_router_add(struct ht_router *r, const char *prefix, const char *pattern)
 {
     struct ht_route *route = calloc(1, sizeof *route);
 
-    r->routes = more(r->routes, r->count, sizeof *r->routes);
-    if (route == NULL || (route->pattern = strdup(pattern)) == NULL ||
-        (route->text = strdup(pattern)) == NULL)
+    r->routes = ht_more(r->routes, r->count, sizeof *r->routes);
+    if (route == NULL)
         bh_panic("http: out of memory for routes");
-    route->fn = fn;
-    route->arg = arg;
-    route->place = *place;
-    route->fault = parse_pattern(route);
+    ht_pattern_route(&route->p, prefix, pattern);
     r->routes[r->count++] = route;
+    return route;
 }
 
 /* ---- the tree ------------------------------------------------------------------- */
@@ -192,7 +140,7 @@ child_of(struct ht_node *n, const struct ht_segment *s)
     if (at >= 0)
         return n->literals[at];
     at = -1 - at;
-    n->literals = more(n->literals, n->literal_count, sizeof(struct ht_node *));
+    n->literals = ht_more(n->literals, n->literal_count, sizeof(struct ht_node *));
     memmove(n->literals + at + 1, n->literals + at,
             (size_t)(n->literal_count - at) * sizeof(struct ht_node *));
     n->literals[at] = node_new(s->text);
@@ -202,16 +150,10 @@ child_of(struct ht_node *n, const struct ht_segment *s)
 
 /* ---- paths without parameters ------------------------------------------------------ */
 
-static const char *
-path_of(const struct ht_route *route)
-{
-    return route->pattern + strlen(route->method) + 1;
-}
-
 static bool
-is_exact(const struct ht_route *route)
+is_exact(const struct ht_pattern *p)
 {
-    return route->param_count == 0 && strpbrk(path_of(route), "{%") == NULL;
+    return strpbrk(p->path, "{%") == NULL;
 }
 
 /* FNV-1a. */
@@ -226,53 +168,104 @@ hash(const char *text)
 }
 
 static void
-build_exact(struct ht_router *r)
+add_exact(struct ht_site *site, const struct ht_route *route)
+{
+    uint32_t at = hash(route->p.path) & site->exact_mask;
+
+    while (site->exact[at] != NULL)
+        at = (at + 1) & site->exact_mask;
+    site->exact[at] = route;
+}
+
+/* Of two routes for the same path, which one is for the method?  Either may be NULL. */
+static const struct ht_route *
+better(const struct ht_route *a, const struct ht_route *b, const char *method)
+{
+    if (strcmp(b->p.method, method) == 0)
+        return b;
+    if (*b->p.method == '\0')
+        return a != NULL ? a : b;
+    if (strcmp(b->p.method, "GET") == 0 && strcmp(method, "HEAD") == 0)
+        return a != NULL && *a->p.method != '\0' ? a : b;
+    return a;
+}
+
+static const struct ht_route *
+find_exact(const struct ht_site *site, const char *method, const char *path)
+{
+    const struct ht_route *found = NULL;
+    uint32_t               at = hash(path) & site->exact_mask;
+
+    for (; site->exact[at] != NULL; at = (at + 1) & site->exact_mask)
+        if (strcmp(site->exact[at]->p.path, path) == 0)
+            found = better(found, site->exact[at], method);
+    return found;
+}
+
+/* ---- sites ---------------------------------------------------------------------------- */
+
+static int
+site_order(const void *a, const void *b)
+{
+    const struct ht_site *x = a, *y = b;
+
+    return x->sub != y->sub ? x->sub - y->sub : compare(x->length, x->host, y->length, y->host);
+}
+
+/* Returns: the site, or NULL. */
+static struct ht_site *
+find_site(const struct ht_router *r, const char *host, bool sub)
+{
+    struct ht_site key = { .host = host, .length = strlen(host), .sub = sub };
+
+    return bsearch(&key, r->sites, (size_t)r->site_count, sizeof key, site_order);
+}
+
+static void
+make_sites(struct ht_router *r)
 {
     uint32_t size = 4;
 
     while (size < 2 * (uint32_t)r->count)
         size *= 2;
-    r->exact = calloc(size, sizeof *r->exact);
-    if (r->exact == NULL)
-        bh_panic("http: out of memory for routes");
-    r->exact_mask = size - 1;
+    r->sites = ht_more(NULL, r->count, sizeof *r->sites);
+    r->sites[0] = (struct ht_site){ .host = "" };
+    r->site_count = 1;
     for (int i = 0; i < r->count; i++) {
-        uint32_t at;
+        const struct ht_pattern *p = &r->routes[i]->p;
 
-        if (!is_exact(r->routes[i]))
+        if (find_site(r, p->host, p->sub != NULL) != NULL)
             continue;
-        at = hash(path_of(r->routes[i])) & r->exact_mask;
-        while (r->exact[at] != NULL)
-            at = (at + 1) & r->exact_mask;
-        r->exact[at] = r->routes[i];
+        r->sites[r->site_count++] = (struct ht_site){ .host = p->host,
+                                                      .length = strlen(p->host),
+                                                      .sub = p->sub != NULL };
+        qsort(r->sites, (size_t)r->site_count, sizeof *r->sites, site_order);
     }
-}
-
-static const struct ht_route *
-find_exact(const struct ht_router *r, const char *method, const char *path)
-{
-    uint32_t at = hash(path) & r->exact_mask;
-
-    for (; r->exact[at] != NULL; at = (at + 1) & r->exact_mask)
-        if (strcmp(path_of(r->exact[at]), path) == 0 && strcmp(r->exact[at]->method, method) == 0)
-            return r->exact[at];
-    return NULL;
+    for (int i = 0; i < r->site_count; i++) {
+        r->sites[i].root = node_new("");
+        r->sites[i].exact = calloc(size, sizeof(struct ht_route *));
+        if (r->sites[i].exact == NULL)
+            bh_panic("http: out of memory for routes");
+        r->sites[i].exact_mask = size - 1;
+    }
 }
 
 void
 ht_router_freeze(struct ht_router *r)
 {
-    if (r->root != NULL)
+    if (r->sites != NULL)
         return;
-    build_exact(r);
-    r->root = node_new("");
+    make_sites(r);
     for (int i = 0; i < r->count; i++) {
         const struct ht_route *route = r->routes[i];
-        struct ht_node        *n = r->root;
+        struct ht_site        *site = find_site(r, route->p.host, route->p.sub != NULL);
+        struct ht_node        *n = site->root;
 
-        for (int k = 0; k < route->segment_count; k++)
-            n = child_of(n, &route->segments[k]);
-        n->routes = more(n->routes, n->route_count, sizeof(struct ht_route *));
+        if (is_exact(&route->p))
+            add_exact(site, route);
+        for (int k = 0; k < route->p.segment_count; k++)
+            n = child_of(n, &route->p.segments[k]);
+        n->routes = ht_more(n->routes, n->route_count, sizeof(struct ht_route *));
         n->routes[n->route_count++] = route;
     }
 }
@@ -294,14 +287,46 @@ node_free(struct ht_node *n)
 void
 ht_router_free(struct ht_router *r)
 {
-    node_free(r->root);
+    for (int i = 0; i < r->site_count; i++) {
+        node_free(r->sites[i].root);
+        free(r->sites[i].exact);
+    }
     for (int i = 0; i < r->count; i++) {
-        free(r->routes[i]->pattern);
-        free(r->routes[i]->text);
+        ht_pattern_fini(&r->routes[i]->p);
         free(r->routes[i]);
     }
+    free(r->sites);
     free(r->routes);
-    free(r->exact);
+}
+
+/*
+ * Where to look for a host as it was sent, "EXAMPLE.com:8080", in this order.
+ * Returns: how many; *label is what stands for {sub}.
+ */
+static int
+sites_of(const struct ht_router *r, const char *host, struct bh_arena *arena,
+         const struct ht_site *sites[SITES], const char **label)
+{
+    size_t      length = strcspn(host, ":");
+    char       *name;
+    const char *dot;
+    int         n = 0;
+
+    *label = NULL;
+    if (r->site_count > 1 && length > 0) {
+        name = bh_arena_alloc(arena, length + 1);
+        for (size_t i = 0; i < length; i++)
+            name[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] | 0x20 : host[i]);
+        name[length] = '\0';
+        *label = name;
+        dot = strchr(name, '.');
+        if ((sites[n] = find_site(r, name, false)) != NULL)
+            n++;
+        if (dot != NULL && dot > name && (sites[n] = find_site(r, dot + 1, true)) != NULL)
+            n++;
+    }
+    sites[n++] = r->sites; /* no name sorts first */
+    return n;
 }
 
 /* ---- matching ---------------------------------------------------------------------- */
@@ -314,16 +339,18 @@ struct walk {
     int              count;
     const char      *end; /* of the path */
     const char      *method;
+    struct bh_arena *arena;
     struct ht_match *m;
     void (*each)(const struct ht_route *route, void *arg); /* collect instead of match */
     void *arg;
 };
 
 static bool
-cut_path(struct walk *w, const char *path, struct bh_arena *arena)
+cut_path(struct walk *w, const char *path)
 {
     const char *p = path;
 
+    w->count = 0;
     while (p != NULL) {
         const char *segment = p + 1;
         size_t      length;
@@ -337,7 +364,7 @@ cut_path(struct walk *w, const char *path, struct bh_arena *arena)
         w->lengths[i] = w->plain_lengths[i] = length;
         w->end = segment + length;
         if (memchr(segment, '%', length) != NULL) {
-            char *plain = bh_arena_alloc(arena, length + 1);
+            char *plain = bh_arena_alloc(w->arena, length + 1);
             long  plain_length = ht_unescape(plain, segment, length, false);
 
             if (plain_length < 0)
@@ -350,30 +377,23 @@ cut_path(struct walk *w, const char *path, struct bh_arena *arena)
     return true;
 }
 
-/* At a node where the path ends: does it have the method?  GET stands in for HEAD. */
+/* At a node where the path ends: does it have the method? */
 static bool
 take_route(struct walk *w, const struct ht_node *n)
 {
-    const struct ht_route *get = NULL;
+    const struct ht_route *found = NULL;
 
     for (int i = 0; i < n->route_count; i++) {
-        const struct ht_route *route = n->routes[i];
-
-        if (w->each != NULL) {
-            w->each(route, w->arg);
-            continue;
-        }
-        w->m->path_known = true;
-        if (strcmp(route->method, w->method) == 0) {
-            w->m->route = route;
-            return true;
-        }
-        if (strcmp(route->method, "GET") == 0)
-            get = route;
+        if (w->each != NULL)
+            w->each(n->routes[i], w->arg);
+        else
+            found = better(found, n->routes[i], w->method);
     }
-    if (get != NULL && w->each == NULL && strcmp(w->method, "HEAD") == 0)
-        w->m->route = get;
-    return w->m != NULL && w->m->route != NULL;
+    if (w->each != NULL)
+        return false;
+    w->m->path_known |= n->route_count > 0;
+    w->m->route = found;
+    return found != NULL;
 }
 
 static bool
@@ -401,21 +421,56 @@ walk_tree(struct walk *w, const struct ht_node *n, int depth, int params)
 }
 
 void
-ht_router_match(const struct ht_router *r, const char *method, const char *path,
-                struct bh_arena *arena, struct ht_match *m)
+ht_router_match(const struct ht_router *r, const char *method, const char *host,
+                const char *path, struct bh_arena *arena, struct ht_match *m)
 {
-    struct walk w;
+    const struct ht_site *sites[SITES];
+    const char           *label;
+    struct walk           w;
+    int                   count = sites_of(r, host, arena, sites, &label);
 
-    m->route = find_exact(r, method, path);
-    m->path_known = m->route != NULL;
-    if (m->path_known)
-        return;
-    w.count = 0;
-    w.method = method;
-    w.m = m;
-    w.each = NULL;
-    if (cut_path(&w, path, arena))
-        (void)walk_tree(&w, r->root, 0, 0);
+    m->path_known = false;
+    w.count = -1;
+    for (int i = 0; i < count; i++) {
+        const struct ht_site *site = sites[i];
+
+        if (site->sub) {
+            m->params[0] = label;
+            m->lengths[0] = (uint32_t)strcspn(label, ".");
+        }
+        m->route = find_exact(site, method, path);
+        if (m->route != NULL)
+            return;
+        if (w.count < 0) {
+            w.method = method;
+            w.arena = arena;
+            w.m = m;
+            w.each = NULL;
+            if (!cut_path(&w, path))
+                return;
+        }
+        if (walk_tree(&w, site->root, 0, site->sub))
+            return;
+    }
+}
+
+void
+ht_router_each(const struct ht_router *r, const char *host, const char *path,
+               struct bh_arena *arena, void (*fn)(const struct ht_route *route, void *arg),
+               void            *arg)
+{
+    const struct ht_site *sites[SITES];
+    const char           *label;
+    struct walk           w;
+    int                   count = sites_of(r, host, arena, sites, &label);
+
+    w.arena = arena;
+    w.m = NULL;
+    w.each = fn;
+    w.arg = arg;
+    if (cut_path(&w, path))
+        for (int i = 0; i < count; i++)
+            (void)walk_tree(&w, sites[i]->root, 0, 0);
 }
 
 /* ---- Allow ---------------------------------------------------------------------------- */
@@ -430,35 +485,30 @@ static void
 allow_method(const struct ht_route *route, void *arg)
 {
     struct allow *a = arg;
-    size_t        length = strlen(route->method);
-    const char   *found = strstr(a->text, route->method);
+    size_t        length = strlen(route->p.method);
+    const char   *found = strstr(a->text, route->p.method);
 
     /* The same method may come from {name} and from a literal. */
     while (found != NULL && !((found == a->text || found[-1] == ' ') &&
                               (found[length] == '\0' || found[length] == ',')))
-        found = strstr(found + 1, route->method);
-    a->get |= strcmp(route->method, "GET") == 0;
-    a->head |= strcmp(route->method, "HEAD") == 0;
-    a->options |= strcmp(route->method, "OPTIONS") == 0;
+        found = strstr(found + 1, route->p.method);
+    a->get |= strcmp(route->p.method, "GET") == 0;
+    a->head |= strcmp(route->p.method, "HEAD") == 0;
+    a->options |= strcmp(route->p.method, "OPTIONS") == 0;
     if (found == NULL)
         a->text = bh_arena_print(a->arena, "%s%s%s", a->text, *a->text != '\0' ? ", " : "",
-                                 route->method);
+                                 route->p.method);
 }
 
 const char *
-ht_router_allow(const struct ht_router *r, const char *path, struct bh_arena *arena)
+ht_router_allow(const struct ht_router *r, const char *host, const char *path,
+                struct bh_arena *arena)
 {
     struct allow a = { .arena = arena, .text = "" };
-    struct walk  w;
 
-    w.count = 0;
-    w.m = NULL;
-    w.each = allow_method;
-    w.arg = &a;
     if (strcmp(path, "*") == 0)
         return "GET, HEAD, POST, OPTIONS";
-    if (cut_path(&w, path, arena))
-        (void)walk_tree(&w, r->root, 0, 0);
+    ht_router_each(r, host, path, arena, allow_method, &a);
     return bh_arena_print(arena, "%s%s%s", a.text, a.get && !a.head ? ", HEAD" : "",
                           a.options ? "" : ", OPTIONS");
 }

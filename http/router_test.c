@@ -22,8 +22,7 @@ with_routes(const char *const *patterns)
 {
     memset(&router, 0, sizeof router);
     for (; *patterns != NULL; patterns++)
-        ht_router_add(&router, *patterns, nothing, NULL,
-                      &(struct ht_place){ "nothing", "f.c", 1 });
+        (void)ht_router_add(&router, "", *patterns);
     ht_router_freeze(&router);
     arena = bh_arena_new(0);
 }
@@ -37,24 +36,42 @@ drop_routes(void)
 
 /* "PATTERN name=value ..." of what matched, "405" or "404". */
 static const char *
-find(const char *method, const char *path)
+find_at(const char *method, const char *host, const char *path)
 {
-    static char     text[256];
-    struct ht_match m;
-    int             n, param = 0;
+    static char              text[256];
+    const struct ht_pattern *p;
+    struct ht_match          m;
+    int                      n, param = 0;
 
-    ht_router_match(&router, method, path, arena, &m);
+    ht_router_match(&router, method, host, path, arena, &m);
     if (m.route == NULL)
         return m.path_known ? "405" : "404";
-    n = snprintf(text, sizeof text, "%s", m.route->pattern);
-    for (int i = 0; i < m.route->segment_count; i++) {
-        if (m.route->segments[i].kind == HT_LITERAL)
+    p = &m.route->p;
+    n = snprintf(text, sizeof text, "%s", p->source);
+    if (p->sub != NULL)
+        n += snprintf(text + n, sizeof text - (size_t)n, " %s=%.*s", p->sub, (int)m.lengths[0],
+                      m.params[0]);
+    param = p->sub != NULL;
+    for (int i = 0; i < p->segment_count; i++) {
+        if (p->segments[i].kind == HT_LITERAL)
             continue;
-        n += snprintf(text + n, sizeof text - (size_t)n, " %s=%.*s", m.route->segments[i].text,
+        n += snprintf(text + n, sizeof text - (size_t)n, " %s=%.*s", p->segments[i].text,
                       (int)m.lengths[param], m.params[param]);
         param++;
     }
     return text;
+}
+
+static const char *
+find(const char *method, const char *path)
+{
+    return find_at(method, "a.example:80", path);
+}
+
+static const char *
+allow(const char *host, const char *path)
+{
+    return ht_router_allow(&router, host, path, arena);
 }
 
 TEST_PLAIN(router, literal_wins_over_name_which_wins_over_rest)
@@ -115,8 +132,8 @@ TEST_PLAIN(router, tells_a_wrong_method_from_an_unknown_path)
     EXPECT_STR(find("HEAD", "/a"), "GET /a");
     EXPECT_STR(find("HEAD", "/b"), "405");
     EXPECT_STR(find("DELETE", "/a/b"), "404");
-    EXPECT_STR(ht_router_allow(&router, "/a", arena), "GET, PUT, POST, HEAD, OPTIONS");
-    EXPECT_STR(ht_router_allow(&router, "/b", arena), "POST, OPTIONS");
+    EXPECT_STR(allow("", "/a"), "GET, PUT, POST, HEAD, OPTIONS");
+    EXPECT_STR(allow("", "/b"), "POST, OPTIONS");
     drop_routes();
 }
 
@@ -148,6 +165,103 @@ TEST_PLAIN(router, a_path_of_too_many_segments_matches_nothing)
     memcpy(path + 2 * HT_MAX_SEGMENTS, "/a", 3);
     EXPECT_STR(find("GET", path), "404");
     drop_routes();
+}
+
+TEST_PLAIN(router, without_a_method_any_one_matches_but_a_named_one_wins)
+{
+    with_routes((const char *const[]){ "/a", "GET /a", "/{x}", "/b/{y}", "GET /b/{y}", NULL });
+    EXPECT_STR(find("GET", "/a"), "GET /a");
+    EXPECT_STR(find("HEAD", "/a"), "GET /a");
+    EXPECT_STR(find("BREW", "/a"), "/a");
+    EXPECT_STR(find("OPTIONS", "/c"), "/{x} x=c");
+    EXPECT_STR(find("GET", "/b/c"), "GET /b/{y} y=c");
+    EXPECT_STR(find("HEAD", "/b/c"), "GET /b/{y} y=c");
+    EXPECT_STR(find("PUT", "/b/c"), "/b/{y} y=c");
+    drop_routes();
+}
+
+TEST_PLAIN(router, a_head_route_wins_over_get)
+{
+    with_routes((const char *const[]){ "GET /a", "HEAD /a", "HEAD /{x}", "GET /{x}", NULL });
+    EXPECT_STR(find("HEAD", "/a"), "HEAD /a");
+    EXPECT_STR(find("HEAD", "/b"), "HEAD /{x} x=b");
+    EXPECT_STR(find("GET", "/b"), "GET /{x} x=b");
+    drop_routes();
+}
+
+TEST_PLAIN(router, looks_first_where_the_host_is_named)
+{
+    with_routes((const char *const[]){ "GET /a", "GET /{r...}", "GET Example.com/a",
+                                       "GET {sub}.example.com/a", "POST www.example.com/a",
+                                       "PUT {t}.org/a/{x}", NULL });
+    EXPECT_STR(find_at("GET", "example.com", "/a"), "GET Example.com/a");
+    EXPECT_STR(find_at("GET", "EXAMPLE.COM:8080", "/a"), "GET Example.com/a");
+    EXPECT_STR(find_at("GET", "example.com", "/b"), "GET /{r...} r=b");
+    EXPECT_STR(find_at("GET", "Bob.example.com", "/a"), "GET {sub}.example.com/a sub=bob");
+    EXPECT_STR(find_at("HEAD", "bob.example.com:1", "/a"), "GET {sub}.example.com/a sub=bob");
+    EXPECT_STR(find_at("GET", "x.bob.example.com", "/a"), "GET /a");
+    EXPECT_STR(find_at("GET", ".example.com", "/a"), "GET /a");
+    EXPECT_STR(find_at("GET", "www.example.com", "/a"), "GET {sub}.example.com/a sub=www");
+    EXPECT_STR(find_at("POST", "www.example.com", "/a"), "POST www.example.com/a");
+    EXPECT_STR(find_at("POST", "bob.example.com", "/a"), "405");
+    EXPECT_STR(find_at("PUT", "a.org", "/a/b"), "PUT {t}.org/a/{x} t=a x=b");
+    EXPECT_STR(find_at("GET", "[::1]:80", "/a"), "GET /a");
+    EXPECT_STR(find_at("GET", "", "/a"), "GET /a");
+    EXPECT_STR(allow("www.example.com", "/a"), "POST, GET, HEAD, OPTIONS");
+    EXPECT_STR(allow("a.org", "/a/b"), "PUT, GET, HEAD, OPTIONS");
+    drop_routes();
+}
+
+TEST_PLAIN(router, finds_its_way_among_many_hosts)
+{
+    static char        text[100][32];
+    static const char *patterns[101];
+
+    for (int i = 0; i < 100; i++) {
+        snprintf(text[i], sizeof text[i], "GET h%d.example/a", i * 7 % 100);
+        patterns[i] = text[i];
+    }
+    with_routes(patterns);
+    for (int i = 0; i < 100; i++) {
+        char host[32];
+
+        snprintf(host, sizeof host, "%.*s", (int)strlen(text[i]) - 6, text[i] + 4);
+        EXPECT_STR(find_at("GET", host, "/a"), text[i]);
+    }
+    EXPECT_STR(find_at("GET", "h100.example", "/a"), "404");
+    drop_routes();
+}
+
+static const char *
+in_group(const char *prefix, const char *pattern)
+{
+    static char       text[64];
+    struct ht_pattern p;
+    const char       *fault;
+
+    ht_pattern_route(&p, prefix, pattern);
+    fault = p.fault;
+    snprintf(text, sizeof text, "%s", p.source);
+    ht_pattern_fini(&p);
+    return fault != NULL ? fault : text;
+}
+
+TEST_PLAIN(router, a_route_of_a_group_stands_behind_the_prefix)
+{
+    EXPECT_STR(in_group("/api", "GET /x"), "GET /api/x");
+    EXPECT_STR(in_group("/api", "/x"), "/api/x");
+    EXPECT_STR(in_group("/api", "GET"), "GET /api");
+    EXPECT_STR(in_group("/api", ""), "/api");
+    EXPECT_STR(in_group("/{a}", "GET /{a}"), "the same {name} twice");
+    EXPECT_STR(in_group("{a}.b/c", "GET /{a}"), "the same {name} twice");
+    EXPECT_STR(in_group("h.example", "GET /x"), "GET h.example/x");
+    EXPECT_STR(in_group("h.example", "GET"), "the path must begin with /");
+    EXPECT_STR(in_group("/api", "GET h.example/x"),
+               "in a group with a prefix the path must begin with /");
+    EXPECT_STR(in_group("", "GET h.example/x"), "GET h.example/x");
+    EXPECT_STR(in_group("", "GET"), "the path must begin with /");
+    EXPECT_STR(in_group("", " /x"), "a method is a word in capitals");
+    EXPECT_STR(in_group("", ""), "the path must begin with /");
 }
 
 /* ---- the checks ------------------------------------------------------------------------ */
@@ -265,9 +379,18 @@ expect_pattern(const char *pattern, const char *fault)
 
 TEST(check, bad_patterns_are_refused)
 {
-    expect_pattern("/a", "METHOD /path");
     expect_pattern("GET a", "must begin with /");
-    expect_pattern("G(T /a", "METHOD /path");
+    expect_pattern("G(T /a", "a word in capitals");
+    expect_pattern("get /a", "a word in capitals");
+    expect_pattern("CONNECT /a", "not offered");
+    expect_pattern("GET /a/../b", "no request has");
+    expect_pattern("GET a.example:80/b", "without a port");
+    expect_pattern("GET a.{b}.c/d", "without a port");
+    expect_pattern("GET {b}/d", "first label");
+    expect_pattern("GET {b}x.c/d", "first label");
+    expect_pattern("GET {b-c}.d/e", "letters, digits");
+    expect_pattern("GET {a}.b/{a}", "twice");
+    expect_pattern("GET {a}.z/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}", "too many {name}s");
     expect_pattern("GET /a b", "without spaces");
     expect_pattern("GET /a?b", "without spaces, escapes or a query");
     expect_pattern("GET /a{b}", "whole segment");
@@ -303,18 +426,126 @@ TEST(check, routes_of_which_neither_is_more_specific_conflict)
     expect_conflict("GET /{r...}", "GET /a/{x}", NULL);
     expect_conflict("GET /a/{r...}", "GET /a/", NULL);
     expect_conflict("GET /{x}/{y}", "GET /a/b/c", NULL);
+    expect_conflict("/a", "/a", "exactly what");
+    expect_conflict("/a", "GET /a", NULL);
+    expect_conflict("/a/{x}", "GET /a/b", NULL);
+    expect_conflict("/a/b", "GET /a/{x}", "neither is more specific");
+    expect_conflict("HEAD /a/{x}", "GET /a/b", "neither is more specific");
+    expect_conflict("HEAD /a/b", "GET /a/{x}", NULL);
+    expect_conflict("GET h.example/a", "GET H.Example/a", "exactly what");
+    expect_conflict("GET {x}.example/a", "GET {y}.example/a", "exactly what");
+    expect_conflict("GET {x}.example/a", "GET a.example/a", NULL);
+    expect_conflict("GET h.example/{x}/b", "GET /a/{y}", NULL);
+    expect_conflict("GET h.example/{x}/b", "GET h.example/a/{y}", "neither is more specific");
 }
 
-TEST(check, the_table_of_routes_shows_the_chain)
+TEST(check, recover_in_a_group_is_refused)
 {
     struct bh_http_server *s = bh_http_server_new(NULL);
-    char                   text[1024];
 
     bh_http_use(s, bh_http_recover, NULL);
+    bh_http_use(bh_http_group(s, "/api"), bh_http_recover, NULL);
+    EXPECT_FAULTS(s, 1, "bh_http_recover is registered twice: http/router_test.c:");
+    bh_http_server_free(s);
+
+    s = bh_http_server_new(NULL);
+    bh_http_use(bh_http_group(s, "/api"), bh_http_recover, NULL);
+    EXPECT_FAULTS(s, 1, "is registered in group \"/api\" (http/router_test.c:");
+    bh_http_server_free(s);
+}
+
+TEST(check, middleware_behind_a_route_of_its_group_is_refused)
+{
+    struct bh_http_server *s = bh_http_server_new(NULL);
+    struct bh_http_group  *api, *v1;
+
+    bh_http_use(s, bh_http_recover, NULL);
+    api = bh_http_group(s, "/api");
+    v1 = bh_http_group(api, "/v1");
+    bh_http_handle(v1, "GET /a", nothing, NULL);
+    bh_http_use(bh_http_group(s, "/other"), wrap, NULL);
+    bh_http_use(bh_http_group(api, "/v2"), wrap, NULL);
+    EXPECT_FAULTS(s, 0, "");
+    bh_http_use(v1, wrap, NULL);
+    EXPECT_FAULTS(s, 1, "wrap (http/router_test.c:");
+    EXPECT_FAULTS(s, 1, "is registered after route \"GET /api/v1/a\" (http/router_test.c:");
+    bh_http_use(api, wrap, NULL);
+    bh_http_use(s, wrap, NULL);
+    EXPECT_FAULTS(s, 3, "move it before the first route");
+    bh_http_server_free(s);
+}
+
+TEST(check, a_log_that_would_miss_panics_is_refused)
+{
+    struct bh_http_server *s = bh_http_server_new(NULL);
+
+    bh_http_use(s, bh_http_recover, NULL);
+    bh_http_use(bh_http_group(s, "/api"), bh_http_access_log, NULL);
+    EXPECT_FAULTS(s, 1, "bh_http_access_log (http/router_test.c:");
+    EXPECT_FAULTS(s, 1, "use bh_http_observe, before");
+    bh_http_server_free(s);
+}
+
+static void
+expect_prefix(const char *prefix, const char *fault)
+{
+    struct bh_http_server *s = bh_http_server_new(NULL);
+    struct bh_http_group  *g = bh_http_group(s, prefix);
+
+    bh_http_use(s, bh_http_recover, NULL);
+    bh_http_handle(bh_http_group(g, "/in"), "GET /a", nothing, NULL);
+    EXPECT_FAULTS(s, fault != NULL ? 1 : 0, fault != NULL ? fault : "");
+    if (fault != NULL)
+        EXPECT_FAULTS(s, 1, "bad prefix \"");
+    bh_http_server_free(s);
+}
+
+TEST(check, bad_prefixes_are_refused_once)
+{
+    expect_prefix("/", "does not end with /");
+    expect_prefix("/api/", "does not end with /");
+    expect_prefix("GET /api", "no method");
+    expect_prefix("/{r...}", "no {name...}");
+    expect_prefix("/a%20", "plainly");
+    expect_prefix("a b", "no method");
+    expect_prefix("", NULL);
+    expect_prefix("/a/{b}", NULL);
+    expect_prefix("{sub}.example.com", NULL);
+    expect_prefix("example.com/a", NULL);
+}
+
+TEST(check, routes_of_two_groups_conflict_too)
+{
+    struct bh_http_server *s = bh_http_server_new(NULL);
+
+    bh_http_use(s, bh_http_recover, NULL);
+    bh_http_handle(bh_http_group(s, "/a"), "GET /b", nothing, NULL);
+    bh_http_handle(bh_http_group(bh_http_group(s, "/a"), "/b"), "GET", nothing, NULL);
+    EXPECT_FAULTS(s, 1, "route \"GET /a/b\" (http/router_test.c:");
+    EXPECT_FAULTS(s, 1, "exactly what \"GET /a/b\" (http/router_test.c:");
+    bh_http_server_free(s);
+}
+
+TEST(check, the_table_of_routes_shows_the_chain_of_each)
+{
+    struct bh_http_server *s = bh_http_server_new(NULL);
+    struct bh_http_group  *g;
+    char                   text[1024], small[8];
+    size_t                 length;
+
+    bh_http_observe(s, bh_http_access_log, NULL);
+    bh_http_use(s, bh_http_recover, NULL);
     bh_http_handle(s, "GET /a/{x}", nothing, NULL);
-    bh_http_routes(s, text, sizeof text);
-    EXPECT(strstr(text, "bh_http_recover  http/router_test.c:") == text);
-    EXPECT(strstr(text, "GET /a/{x}") != NULL);
-    EXPECT(strstr(text, " nothing  http/router_test.c:") != NULL);
+    g = bh_http_group(bh_http_group(s, "b.example/v1"), "");
+    bh_http_use(g, wrap, NULL);
+    bh_http_handle(g, "POST", nothing, NULL);
+    length = bh_http_routes(s, text, sizeof text);
+    EXPECT_EQ(length, strlen(text));
+    EXPECT(strstr(text, "GET /a/{x}         nothing  http/router_test.c:") == text);
+    EXPECT(strstr(text, "  (bh_http_access_log > bh_http_recover)\nPOST b.example/v1  nothing  "
+                        "http/router_test.c:") != NULL);
+    EXPECT(strstr(text, "  (bh_http_access_log > bh_http_recover > wrap)\n") != NULL);
+    EXPECT_EQ(bh_http_routes(s, small, sizeof small), length);
+    EXPECT_EQ(strlen(small), sizeof small - 1);
     bh_http_server_free(s);
 }

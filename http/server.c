@@ -57,6 +57,7 @@ bh_http_server_new(const struct bh_http_options *options)
     if (options != NULL)
         s->o = *options;
     fill_defaults(&s->o);
+    ht_groups_init(s);
     s->limits = (struct ht_limits){ s->o.max_line, s->o.max_head, s->o.max_fields };
     s->ctx = bh_ctx_cancellable(bh_ctx_background());
     s->stop = BH_CHAN(char, 0);
@@ -91,45 +92,12 @@ bh_http_server_free(struct bh_http_server *s)
         s->free_calls = x->next_free;
         free(x);
     }
-    while (s->free_subs != NULL)
-        s->free_subs = ht_sub_free(s->free_subs);
+    ht_groups_free(s);
     ht_router_free(&s->router);
     bh_ctx_end(s->ctx);
     bh_chan_unref(s->stop);
     bh_chan_unref(s->gone);
     free(s);
-}
-
-static void
-add_step(struct bh_http_server *s, const struct ht_step *step)
-{
-    BH_REQUIRE(s->step_count < HT_MAX_STEPS);
-    BH_REQUIRE(!atomic_load(&s->serving));
-    s->steps[s->step_count++] = *step;
-    if (step->observer)
-        s->observer_count = s->step_count;
-}
-
-void
-bh_http_use_(struct bh_http_server *s, bh_http_fn *fn, void *arg, const char *name,
-             const char *file, int line)
-{
-    add_step(s, &(struct ht_step){ fn, arg, { name, file, line }, false, s->router.count });
-}
-
-void
-bh_http_observe_(struct bh_http_server *s, bh_http_fn *fn, void *arg, const char *name,
-                 const char *file, int line)
-{
-    add_step(s, &(struct ht_step){ fn, arg, { name, file, line }, true, s->router.count });
-}
-
-void
-bh_http_handle_(struct bh_http_server *s, const char *pattern, bh_http_fn *fn, void *arg,
-                const char *name, const char *file, int line)
-{
-    BH_REQUIRE(!atomic_load(&s->serving));
-    ht_router_add(&s->router, pattern, fn, arg, &(struct ht_place){ name, file, line });
 }
 
 int
@@ -393,6 +361,7 @@ bh_http_serve(struct bh_ctx *ctx, struct bh_http_server *s)
     }
     if (s->listener_count == 0)
         return bh_fail(-EINVAL, "http: bh_http_serve without bh_http_listen");
+    ht_groups_freeze(s);
     ht_router_freeze(&s->router);
     BH_REQUIRE(!atomic_exchange(&s->serving, true));
     bh_waitgroup_add(&done, s->listener_count);

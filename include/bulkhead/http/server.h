@@ -26,6 +26,7 @@
 #include <bulkhead/http/http.h>
 
 struct bh_ctx;
+struct bh_http_group;
 struct bh_http_server;
 struct bh_tls_config;
 
@@ -50,6 +51,7 @@ struct bh_http_options {
     int64_t  drain_timeout;   /* ns, for requests in flight when stopping: 10 s */
     size_t   stack_size;      /* of handlers, bytes: 256 KiB */
     bool     half_close;      /* a client that ends its sending still waits; else it counts as gone */
+    bool     redirect_slash;  /* 308 from "/a/" to "/a" or back, if only that has a route; else 404 */
     bool     no_h2c;          /* no HTTP/2 in the clear, which clients start by its preface */
 };
 
@@ -59,35 +61,62 @@ struct bh_http_server *bh_http_server_new(const struct bh_http_options *options)
 void bh_http_server_free(struct bh_http_server *s);
 
 /*
- * bh_http_use(s, fn, arg) -- add a middleware; outermost first.
+ * bh_http_use(w, fn, arg) -- add a middleware to w, the server or a group; outermost first.
  * bh_http_observe(s, fn, arg) -- add one that only watches (a log, metrics, an id):
  *     these run outside bh_http_recover, so that they see its 500, and also see
  *     requests too malformed to have a route.
- * bh_http_handle(s, "METHOD /path/{name}", fn, arg) -- route to fn.
+ * bh_http_handle(w, "METHOD /path/{name}", fn, arg) -- route to fn.
  *
  * A {name} matches one non-empty segment; a final {name...} the whole rest, slashes and
  * all, which may be empty.  Literal segments win over {name}, which wins over
- * {name...}.  HEAD goes to the handler of GET; the server answers OPTIONS and 405.
- * Middleware applies to every route and to 404 and 405.
+ * {name...}.  Paths match as they are: "/a" and "/a/" are two, see options.redirect_slash.
+ * Without METHOD any method matches.  HEAD goes to the handler of GET; the server answers
+ * OPTIONS, and 405 with Allow, for paths that have routes of other methods.
+ *
+ * "GET example.com/path", "GET {sub}.example.com/path": requests of that host, whatever the
+ * port; {sub} is one label, in lower case.  A route with a host wins over one without.
  */
-#define bh_http_use(s, fn, arg)     bh_http_use_((s), (fn), (arg), #fn, __FILE__, __LINE__)
+#define bh_http_use(w, fn, arg)                                                                \
+    bh_http_use_(BH_HTTP_GROUP_(w), (fn), (arg), #fn, __FILE__, __LINE__)
 #define bh_http_observe(s, fn, arg) bh_http_observe_((s), (fn), (arg), #fn, __FILE__, __LINE__)
-#define bh_http_handle(s, pattern, fn, arg)                                                    \
-    bh_http_handle_((s), (pattern), (fn), (arg), #fn, __FILE__, __LINE__)
+#define bh_http_handle(w, pattern, fn, arg)                                                    \
+    bh_http_handle_(BH_HTTP_GROUP_(w), (pattern), (fn), (arg), #fn, __FILE__, __LINE__)
+
+/*
+ * bh_http_group(w, "/prefix") -- routes with a prefix and middleware in common, inside w.
+ *
+ *     struct bh_http_group *api = bh_http_group(s, "/api");
+ *     bh_http_use(api, require_token, &tokens);
+ *     bh_http_handle(api, "GET /items/{id}", item, NULL);      GET /api/items/{id}
+ *
+ * The prefix may have {name}s and begin with a host; "" only shares middleware.  In a group
+ * "GET" is the route of the prefix itself.  A request under the prefix that has no
+ * route passes the group's middleware before its 404; one for a wrong method, or OPTIONS,
+ * what the routes of its path have in common.
+ * Owns:    the server.
+ */
+#define bh_http_group(w, prefix) bh_http_group_(BH_HTTP_GROUP_(w), (prefix), __FILE__, __LINE__)
 
 /*
  * bh_http_check -- what is wrong with the order of middleware and with the routes.
  *
  * Refused: routes without bh_http_recover around them; bh_http_recover twice; a
- * middleware before it that is no observer, or an observer behind it; anything
- * registered after the first route; bad patterns; routes that match the same
- * requests with neither more specific.  Each text names both places.
+ * middleware before it that is no observer, or an observer behind it; bh_http_recover in
+ * a group; middleware registered after the first route of its server or group; bad
+ * patterns; routes that match the same requests with neither more specific.  Each text
+ * names both places.
  * Returns: the number of faults; text gets them, a line each, cut to size.
  */
 int bh_http_check(struct bh_http_server *s, char *text, size_t size);
 
-/* bh_http_routes -- the routes and the chain before them, a line each, into text. */
-void bh_http_routes(struct bh_http_server *s, char *text, size_t size);
+/*
+ * bh_http_routes -- the table of routes into text, a line each:
+ *
+ *     GET /api/items/{id}      item  app.c:31  (access_log > bh_http_recover > require_token)
+ *
+ * Returns: its length, which may be more than size has room for.
+ */
+size_t bh_http_routes(struct bh_http_server *s, char *text, size_t size);
 
 /* ---- stock middleware ------------------------------------------------------------ */
 
@@ -173,11 +202,19 @@ size_t bh_http_panic_stack(const struct bh_http_panic *report, char *text, size_
 
 /* ---- machinery; nothing below is API ------------------------------------------------- */
 
-void bh_http_use_(struct bh_http_server *s, bh_http_fn *fn, void *arg, const char *name,
+#define BH_HTTP_GROUP_(w)                                                                      \
+    _Generic((w),                                                                              \
+        struct bh_http_server *: bh_http_root_,                                                \
+        struct bh_http_group *: bh_http_itself_)(w)
+struct bh_http_group *bh_http_root_(struct bh_http_server *s);
+struct bh_http_group *bh_http_itself_(struct bh_http_group *g);
+struct bh_http_group *bh_http_group_(struct bh_http_group *parent, const char *prefix,
+                                     const char *file, int line);
+void bh_http_use_(struct bh_http_group *g, bh_http_fn *fn, void *arg, const char *name,
                   const char *file, int line);
 void bh_http_observe_(struct bh_http_server *s, bh_http_fn *fn, void *arg, const char *name,
                       const char *file, int line);
-void bh_http_handle_(struct bh_http_server *s, const char *pattern, bh_http_fn *fn, void *arg,
+void bh_http_handle_(struct bh_http_group *g, const char *pattern, bh_http_fn *fn, void *arg,
                      const char *name, const char *file, int line);
 
 #endif
