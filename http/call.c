@@ -40,29 +40,35 @@ take_free(struct bh_http_server *s, struct ht_kit *kit)
     return x;
 }
 
+void
+ht_call_reset(struct ht_call *x, struct bh_http_server *s, struct bh_arena *arena)
+{
+    memset((char *)x + offsetof(struct ht_call, s), 0,
+           offsetof(struct ht_call, match) - offsetof(struct ht_call, s));
+    x->match.route = NULL;
+    x->s = s;
+    x->arena = arena;
+    x->length = -1;
+    x->body_size = -1;
+    x->max_body = s->o.max_body;
+    x->lines_end = &x->lines;
+    x->trailers_end = &x->trailers;
+}
+
 struct ht_call *
 ht_call_new(struct bh_http_server *s, struct ht_kit *kit, const struct ht_wire *wire,
             const char *peer)
 {
     struct ht_call *x = take_free(s, kit);
 
-    memset((char *)x + offsetof(struct ht_call, s), 0,
-           offsetof(struct ht_call, match) - offsetof(struct ht_call, s));
-    x->match.route = NULL;
-    x->s = s;
-    x->wire = wire;
-    x->kit = kit;
     if (kit != NULL && kit->arena != NULL) {
-        x->arena = kit->arena;
+        ht_call_reset(x, s, kit->arena);
         kit->arena = NULL;
     } else {
-        x->arena = bh_arena_new(s->o.max_memory);
+        ht_call_reset(x, s, bh_arena_new(s->o.max_memory));
     }
-    x->length = -1;
-    x->body_size = -1;
-    x->max_body = s->o.max_body;
-    x->lines_end = &x->lines;
-    x->trailers_end = &x->trailers;
+    x->wire = wire;
+    x->kit = kit;
     x->pub = (struct bh_http_call){
         .method = "-",
         .path = "-",
@@ -102,6 +108,13 @@ call_release(struct ht_call *x, struct ht_kit *kit)
     if (x->work_ctx != NULL)
         bh_ctx_end(x->work_ctx);
     x->ctx = x->work_ctx = NULL;
+    if (x->adopted != NULL)
+        ht_call_unref(x->adopted);
+    x->adopted = NULL;
+    if (x->sub != NULL) {
+        ht_sub_release(x->sub);
+        return;
+    }
     if (kit != NULL && kit->arena == NULL) {
         bh_arena_reset(x->arena);
         kit->arena = x->arena;
@@ -127,6 +140,9 @@ ht_call_end(struct ht_call *x, struct ht_kit *kit)
 {
     if (x->at_end != NULL)
         x->at_end(x);
+    if (x->adopted != NULL) /* which may have a reference to x */
+        ht_call_unref(x->adopted);
+    x->adopted = NULL;
     atomic_fetch_sub_explicit(&x->s->active, 1, memory_order_relaxed);
     atomic_store_explicit(&x->owner, 0, memory_order_release);
     x->k = NULL;
@@ -275,9 +291,12 @@ bh_http_ctx(struct bh_http_call *c)
         return x->work_ctx;
     if (x->ctx == NULL) {
         (void)ht_own(c);
-        x->ctx = x->s->o.request_timeout > 0
-                     ? bh_ctx_deadline(x->s->ctx, c->started + x->s->o.request_timeout)
-                     : bh_ctx_cancellable(x->s->ctx);
+        if (x->sub != NULL)
+            x->ctx = ht_sub_ctx(x->sub);
+        else if (x->s->o.request_timeout > 0)
+            x->ctx = bh_ctx_deadline(x->s->ctx, c->started + x->s->o.request_timeout);
+        else
+            x->ctx = bh_ctx_cancellable(x->s->ctx);
         if (x->wire->watch != NULL)
             x->wire->watch(x);
     }

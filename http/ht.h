@@ -209,6 +209,7 @@ struct bh_http_server {
     _Atomic(struct ht_kit *) hot_kit; /* one of them, to be had without the lock */
     int              kit_count;
     struct ht_call  *free_calls;
+    struct ht_sub   *free_subs;
     _Atomic int64_t  open, active, turning_away;
     _Atomic int64_t  background; /* goroutines of bh_http_go: they use the server too */
     _Atomic int64_t  peak; /* of open, since memory was last given back */
@@ -331,6 +332,8 @@ int  ht_set_target(struct ht_call *x);
  */
 bool ht_guard(struct bh_http_server *s, struct ht_call *const *call, void (*fn)(void *), void *arg);
 
+struct ht_caught;
+
 /* ---- wire: how a call's body and reply travel -------------------------------------- */
 
 /*
@@ -353,6 +356,8 @@ struct ht_wire {
     ssize_t (*read)(struct ht_call *x, void *buffer, size_t size);
     /* x->ctx has just been made: from now on end it (ht_client_left) when the client leaves. */
     void (*watch)(struct ht_call *x);
+    /* From another goroutine: who waits in read shall fail soon with BH_EDEADLINE. */
+    void (*interrupt)(struct ht_call *x);
 };
 
 /* ---- call.c --------------------------------------------------------------------- */
@@ -393,6 +398,9 @@ struct ht_call {
     struct bh_arena    *arena;
     struct bh_ctx      *ctx; /* NULL until asked for */
     struct bh_ctx      *work_ctx; /* of background goroutines; NULL before the first */
+    struct ht_sub      *sub;      /* it is the inner half of a timed one: timeout.c */
+    const struct ht_caught *carried; /* where the panic came from that a timed call passes on */
+    struct ht_call     *adopted;  /* whose reply it sends; a reference until that is out */
 
     struct ht_head      head;
     const struct ht_link *chain;
@@ -451,6 +459,8 @@ struct ht_call {
 };
 
 /* ht_call_new -- kit: whose memory to use, or NULL.  peer: must outlive the call. */
+/* ht_call_reset -- make x like new, in arena, but for pub, owner and refs. */
+void            ht_call_reset(struct ht_call *x, struct bh_http_server *s, struct bh_arena *arena);
 struct ht_call *ht_call_new(struct bh_http_server *s, struct ht_kit *kit, const struct ht_wire *wire,
                             const char *peer);
 /* ht_call_recycle -- an unused call's memory, for the server's list. */
@@ -465,6 +475,13 @@ int             ht_next(struct ht_call *x);
 /* ht_run -- the first `steps` steps of a group's chain, then handler. */
 int             ht_run(struct ht_call *x, const struct bh_http_group *group, int steps,
                        bh_http_fn *handler, void *arg);
+
+/* ---- middleware/timeout.c ------------------------------------------------------------ */
+
+void ht_sub_release(struct ht_sub *t); /* its call is over */
+struct ht_call *ht_sub_outer(const struct ht_sub *t); /* the call that it is part of */
+struct bh_ctx *ht_sub_ctx(struct ht_sub *t); /* a context for its call */
+struct ht_sub *ht_sub_free(struct ht_sub *t); /* Returns: the next in the list */
 
 /* ---- body.c ----------------------------------------------------------------------- */
 
@@ -489,6 +506,9 @@ struct ht_filter {
 
 /* ht_reply_error -- replace whatever is there, if nothing is out yet, by a status and a reason. */
 void ht_reply_error(struct ht_call *x, int status, const char *reason);
+/* ht_reply_begin -- send the head, the filters having their say.  ht_reply_pass -- bytes of the body. */
+int  ht_reply_begin(struct ht_call *x, int64_t length);
+int  ht_reply_pass(struct ht_call *x, const void *data, size_t size, enum bh_http_part part);
 /* ht_reply_settle -- the handler is done: see that there is a whole reply or a broken one. */
 void ht_reply_settle(struct ht_call *x, int rc);
 /* ht_reply_filter -- let a reply that is whole pass the filters inside `until`, or end a started one. */
@@ -507,7 +527,7 @@ char *ht_put_number(char *at, uint64_t number);
 
 /* What a panic leaves behind, noted by a deferred call while its stack is intact. */
 struct ht_caught {
-    bool      done; /* it did not panic */
+    bool      done; /* it did not panic, or another goroutine did, whose stack this is */
     int       frame_count;
     uintptr_t frames[BH_HTTP_PANIC_FRAMES];
 };

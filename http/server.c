@@ -92,6 +92,8 @@ bh_http_server_free(struct bh_http_server *s)
         s->free_calls = x->next_free;
         free(x);
     }
+    while (s->free_subs != NULL)
+        s->free_subs = ht_sub_free(s->free_subs);
     ht_groups_free(s);
     ht_router_free(&s->router);
     bh_ctx_end(s->ctx);

@@ -270,6 +270,7 @@ make_sub(struct ht_call *x)
     y->head = x->head;
     y->match = x->match;
     memcpy(y->params, x->params, sizeof y->params);
+    y->chain = x->chain;
     y->step = x->step;
     y->step_count = x->step_count;
     y->handler = x->handler;
