@@ -6,6 +6,7 @@
  *
  *     http2.c     its life: turns, workers, draining, the end
  *     h2_in.c     frames in: requests gathered, limits on what costs us more than the client
+ *     h2_head.c   a call's method, target and fields from what was gathered
  *     h2_out.c    frames out: the one writer, waiting for windows, deadlines of the waiting
  *     h2_wire.c   the wire of a call: head, body, end
  *
@@ -144,7 +145,9 @@ void ht_h2_free_stream(struct h2_stream *st);
 int ht_h2_new_session(struct ht_h2 *h2); /* Returns: 0 or an error of libnghttp2 */
 /* ht_h2_feed -- input.  Sets closing if it is bad. */
 void ht_h2_feed(struct ht_h2 *h2, const void *data, size_t size);
-/* ht_h2_take_head -- the call's method, target and fields.  Without the lock.  Returns: 0 or a negative status. */
+/* ---- h2_head.c ------------------------------------------------------------------- */
+
+/* ht_h2_take_head -- the call's method, target and fields.  Without the lock.  Returns: 0 or -status. */
 int ht_h2_take_head(struct ht_call *x, struct h2_stream *st);
 /* ht_h2_take_trailers -- for bh_http_request_trailer. */
 void ht_h2_take_trailers(struct ht_call *x, struct h2_stream *st);

@@ -458,7 +458,7 @@ read_input(struct ht_h2 *h2)
     return rc;
 }
 
-/* What input and time have brought.  Returns: whether the connection goes on; then with a reference for a worker. */
+/* What input and time have brought.  Returns: whether the connection goes on, with a worker's reference. */
 static bool
 settle(struct ht_h2 *h2)
 {

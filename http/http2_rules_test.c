@@ -316,27 +316,39 @@ TEST_REAL(http2_rules, request_that_makes_no_sense_gets_the_status_it_has_in_htt
     stop(&f);
 }
 
+static char lines[65536];
+
+/* Returns: the length of lines, with text and n bytes of `fill` put behind the first `at`. */
+static size_t
+put_lines(size_t at, const char *text, char fill, size_t n)
+{
+    size_t length = strlen(text);
+
+    EXPECT(at + length + n + 2 < sizeof lines);
+    memcpy(lines + at, text, length);
+    memset(lines + at + length, fill, n);
+    memcpy(lines + at + length + n, "\n", 2);
+    return at + length + n + 1;
+}
+
 TEST_REAL(http2_rules, heads_over_the_limits_are_414_and_431)
 {
-    static char    lines[65536];
     struct fixture f;
+    char           field[16];
     size_t         n;
 
     start(&f);
-    n = (size_t)sprintf(lines, ":method: GET\n:scheme: http\n:authority: a\n:path: /");
-    memset(lines + n, 'p', 9000);
-    strcpy(lines + n + 9000, "\n");
+    (void)put_lines(0, ":method: GET\n:scheme: http\n:authority: a\n:path: /", 'p', 9000);
     h2_headers(&one, 1, END_STREAM, lines);
     EXPECT_EQ(h2_read(&one, 1, &reply), 414);
-    n = (size_t)sprintf(lines, H2_GET("/hello"));
-    for (int i = 0; i < 101; i++)
-        n += (size_t)sprintf(lines + n, "x-%d: 1\n", i);
+    n = put_lines(0, H2_GET("/hello") "x-a: ", '1', 1);
+    for (int i = 0; i < 100; i++) {
+        snprintf(field, sizeof field, "x-%d: ", i);
+        n = put_lines(n, field, '1', 1);
+    }
     h2_headers(&one, 3, END_STREAM, lines);
     EXPECT_EQ(h2_read(&one, 3, &reply), 431);
-    n = (size_t)sprintf(lines, H2_GET("/hello") "x-a: ");
-    memset(lines + n, 'a', 12000);
-    n += 12000;
-    n += (size_t)sprintf(lines + n, "\n");
+    (void)put_lines(0, H2_GET("/hello") "x-a: ", 'a', 12000);
     h2_headers(&one, 5, END_STREAM, lines);
     EXPECT_EQ(h2_read(&one, 5, &reply), 200);
     stop(&f);
@@ -345,15 +357,12 @@ TEST_REAL(http2_rules, heads_over_the_limits_are_414_and_431)
 /* 40,000 bytes of a field, in three frames. */
 TEST_REAL(http2_rules, head_that_continues_over_the_limit_is_431)
 {
-    static char    lines[65536];
     static uint8_t block[H2_BLOCK];
     struct fixture f;
-    size_t         n, size;
+    size_t         size;
 
     start(&f);
-    n = (size_t)sprintf(lines, H2_GET("/hello") "x-a: ");
-    memset(lines + n, 'a', 40000);
-    strcpy(lines + n + 40000, "\n");
+    (void)put_lines(0, H2_GET("/hello") "x-a: ", 'a', 40000);
     size = h2_block(block, lines);
     EXPECT(h2_send(&one, HEADERS, END_STREAM, 1, block, 16384));
     EXPECT(h2_send(&one, CONTINUATION, 0, 1, block + 16384, 16384));
@@ -660,11 +669,11 @@ TEST_REAL(http2_rules, storm_of_crashes_loses_no_other_request)
         int      over = 0;
 
         for (int i = 0; i < BATCH; i++, id += 2) {
-            char    lines[256];
+            char    text[256];
             uint8_t block[256];
 
-            snprintf(lines, sizeof lines, ":method: GET\n:path: %s\n" REST, paths[i % 5]);
-            at = h2_make(at, HEADERS, 5, id, block, h2_block(block, lines));
+            snprintf(text, sizeof text, ":method: GET\n:path: %s\n" REST, paths[i % 5]);
+            at = h2_make(at, HEADERS, 5, id, block, h2_block(block, text));
         }
         EXPECT_EQ(bh_write(one.c, all, (size_t)(at - all)), at - all);
         while (over < BATCH) {
@@ -725,12 +734,12 @@ be_rude(void *args)
         send_text(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         at = h2_make(at, SETTINGS, 0, 0, NULL, 0);
         for (unsigned n = next(&r->seed) % 20; n > 0; n--, id += 2) {
-            char lines[128];
+            char text[128];
             bool post = next(&r->seed) % 4 == 0;
 
-            snprintf(lines, sizeof lines, ":method: %s\n:path: %s\n" REST,
-                     post ? "POST" : "GET", post ? "/echo" : paths[next(&r->seed) % 6]);
-            at = h2_make(at, HEADERS, post ? 4 : 5, id, block, h2_block(block, lines));
+            snprintf(text, sizeof text, ":method: %s\n:path: %s\n" REST, post ? "POST" : "GET",
+                     post ? "/echo" : paths[next(&r->seed) % 6]);
+            at = h2_make(at, HEADERS, post ? 4 : 5, id, block, h2_block(block, text));
             if (post && next(&r->seed) % 2 == 0)
                 at = h2_make(at, DATA, (int)(next(&r->seed) % 2), id, "some bytes", 10);
             if (next(&r->seed) % 4 == 0)

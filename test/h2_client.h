@@ -222,7 +222,7 @@ h2_read_block(struct h2_client *h, struct h2_reply *r)
         if ((flags & NGHTTP2_HD_INFLATE_EMIT) == 0)
             continue;
         if (nv.namelen == 7 && memcmp(nv.name, ":status", 7) == 0) {
-            int status = atoi((const char *)nv.value);
+            int status = (int)strtol((const char *)nv.value, NULL, 10);
 
             if (status < 200)
                 r->interim = status;
