@@ -85,70 +85,71 @@ TEST_REAL(url, targets_are_made_fit_to_send)
     EXPECT_STR(bh_url_escape(arena, "a b/\xc3\xa9~"), "a%20b%2F%C3%A9~");
 }
 
+static const char *const doubtful[] = {
+    "",
+    "example.com",
+    "/path",
+    "//host/",
+    "http:",
+    "http:/",
+    "http:host",
+    "http://",
+    "http:///path",
+    "http://?q",
+    "http://:80/",
+    "http://user@/",
+    "http://a b/",
+    " http://a/",
+    "http://a/b c",
+    "http://a/\t",
+    "http://a/\r\nHost: b",
+    "http://a\\b/",
+    "http://a/\\b",
+    "http://a/\x7f",
+    "http://a%2eb/",
+    "http://\xc3\xa9/",
+    "http://a..b/",
+    "http://.a/",
+    "http://a/%",
+    "http://a/%1",
+    "http://a/%zz",
+    "http://a:/",
+    "http://a:0/",
+    "http://a:65536/",
+    "http://a:99999999/",
+    "http://a:8o/",
+    "http://a:+80/",
+    "http://a:80:80/",
+    "http://127.1/",
+    "http://0x7f000001/",
+    "http://2130706433/",
+    "http://127.0.0.01/",
+    "http://1.2.3.4.5/",
+    "http://1.2.3.4./",
+    "http://a.0x1/",
+    "http://[::1/",
+    "http://[::1]x/",
+    "http://[]/",
+    "http://[127.0.0.1]/",
+    "http://[fe80::1%25eth0]/",
+    "http://::1/",
+    "http://a@b@c/",
+    "http://a:b:c@d/",
+    "http://%zz@d/",
+    "http://a%00@d/",
+    "http://u:p%@d/",
+};
+
 TEST_REAL(url, what_two_could_read_differently_is_refused)
 {
-    static const char *const texts[] = {
-        "",
-        "example.com",
-        "/path",
-        "//host/",
-        "http:",
-        "http:/",
-        "http:host",
-        "http://",
-        "http:///path",
-        "http://?q",
-        "http://:80/",
-        "http://user@/",
-        "http://a b/",
-        " http://a/",
-        "http://a/b c",
-        "http://a/\t",
-        "http://a/\r\nHost: b",
-        "http://a\\b/",
-        "http://a/\\b",
-        "http://a/\x7f",
-        "http://a%2eb/",
-        "http://\xc3\xa9/",
-        "http://a..b/",
-        "http://.a/",
-        "http://a/%",
-        "http://a/%1",
-        "http://a/%zz",
-        "http://a:/",
-        "http://a:0/",
-        "http://a:65536/",
-        "http://a:99999999/",
-        "http://a:8o/",
-        "http://a:+80/",
-        "http://a:80:80/",
-        "http://127.1/",
-        "http://0x7f000001/",
-        "http://2130706433/",
-        "http://127.0.0.01/",
-        "http://1.2.3.4.5/",
-        "http://1.2.3.4./",
-        "http://a.0x1/",
-        "http://[::1/",
-        "http://[::1]x/",
-        "http://[]/",
-        "http://[127.0.0.1]/",
-        "http://[fe80::1%25eth0]/",
-        "http://::1/",
-        "http://a@b@c/",
-        "http://a:b:c@d/",
-        "http://%zz@d/",
-        "http://a%00@d/",
-        "http://u:p%@d/",
-    };
     struct bh_arena *arena = bh_arena_new(0);
     struct bh_url    u;
     char             label[80];
 
     BH_DEFER(bh_arena_free, arena);
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        if (bh_url_parse(arena, texts[i], &u) != -EINVAL)
-            test_failed(__FILE__, __LINE__, "\"%s\" was read", texts[i]);
+    for (size_t i = 0; i < sizeof doubtful / sizeof *doubtful; i++)
+        if (bh_url_parse(arena, doubtful[i], &u) != -EINVAL)
+            test_failed(__FILE__, __LINE__, "\"%s\" was read", doubtful[i]);
     EXPECT_EQ(bh_url_parse(arena, "ftp://a/", &u), -EPROTONOSUPPORT);
     EXPECT_EQ(bh_url_parse(arena, "javascript:alert(1)", &u), -EPROTONOSUPPORT);
     memset(label, 'a', sizeof label);

@@ -34,6 +34,7 @@ test     curl                   a client we did not write, against the server
 test     nghttp2-client         HTTP/2 clients: nghttp, and h2load for load
 test     python3-h2             makes HTTP/2 frames, wrong ones too, for tests of the server
 test     python3-hpack          their header compression
+test     nginx-light            a server we did not write, for the client
 test     chromium               clicks the buttons of the crash lab
 test     procps                 finds leftover processes of a test
 test     netbase                /etc/services: names of ports

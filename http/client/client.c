@@ -21,7 +21,7 @@
  * See: RFC 9110 sections 9.2.2 and 15.4; RFC 9112 section 9.3.1.  The budget is Finagle's.
  */
 
-#include "client/hc.h"
+#include "hc.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -35,7 +35,7 @@
 #define MAX_BUDGET 10.0             /* retries saved up at most */
 #define MAX_DELAY  (10 * BH_SECOND) /* before a retry; what wants longer is not retried */
 
-/* ---- clients -------------------------------------------------------------------------- */
+/* ---- clients ----------------------------------------------------------------------------- */
 
 static void
 fill_defaults(struct bh_http_client_options *o)
@@ -135,7 +135,7 @@ bh_http_client_stats(struct bh_http_client *c, struct bh_http_client_stats *stat
     bh_mutex_unlock(&c->lock);
 }
 
-/* ---- responses -------------------------------------------------------------------------- */
+/* ---- responses --------------------------------------------------------------------------- */
 
 static struct hc_res *
 res_new(struct bh_ctx *ctx, struct bh_http_client *c, const struct bh_http_req *req)
@@ -177,7 +177,7 @@ bh_http_res_close(struct bh_http_res *res)
     res_free(x);
 }
 
-/* ---- retries ------------------------------------------------------------------------------ */
+/* ---- retries ----------------------------------------------------------------------------- */
 
 /* Whether the failure is one of the connection, which another one may not have. */
 static bool
@@ -303,7 +303,7 @@ retry(struct hc_res *x, int rc)
     return true;
 }
 
-/* ---- an attempt ----------------------------------------------------------------------------- */
+/* ---- an attempt -------------------------------------------------------------------------- */
 
 /* The source has been read before: back to its start. */
 static int
@@ -355,7 +355,7 @@ hop(struct hc_res *x)
     return rc;
 }
 
-/* ---- redirects ------------------------------------------------------------------------------- */
+/* ---- redirects --------------------------------------------------------------------------- */
 
 static bool
 is_redirect(int status)
@@ -419,7 +419,7 @@ follow(struct hc_res *x)
     return 1;
 }
 
-/* ---- requests ---------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------- */
 
 /* A response that is nobody's yet. */
 struct making {

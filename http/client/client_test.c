@@ -15,7 +15,7 @@
 #define HTTP2 false
 #endif
 
-/* ---- a server --------------------------------------------------------------------- */
+/* ---- a server ---------------------------------------------------------------------------- */
 
 static int
 hello(struct bh_http_call *c, void *arg)
@@ -244,7 +244,7 @@ kept(struct web *w)
 
 #define CLOSED (HTTP2 ? 1 : 0)
 
-/* ---- requests and replies ----------------------------------------------------------- */
+/* ---- requests and replies ---------------------------------------------------------------- */
 
 TEST_REAL(client, a_get_brings_status_headers_and_body)
 {
@@ -460,7 +460,7 @@ TEST_REAL(client, head_and_204_have_no_body)
     web_stop(&w);
 }
 
-/* ---- bodies of requests --------------------------------------------------------------- */
+/* ---- bodies of requests ------------------------------------------------------------------ */
 
 struct source {
     size_t at, size, step, fail_at;
@@ -646,7 +646,7 @@ TEST_REAL(client, a_reply_before_the_end_of_the_body_is_a_reply)
     web_stop(&w);
 }
 
-/* ---- the pool --------------------------------------------------------------------------- */
+/* ---- the pool ---------------------------------------------------------------------------- */
 
 TEST_REAL(client, connections_serve_again)
 {
@@ -784,7 +784,7 @@ TEST_REAL(client, a_client_in_use_is_not_freed)
     web_stop(&w);
 }
 
-/* ---- contexts ----------------------------------------------------------------------------- */
+/* ---- contexts ---------------------------------------------------------------------------- */
 
 TEST_REAL(client, a_deadline_ends_the_wait_for_the_head_and_for_the_body)
 {
@@ -889,7 +889,7 @@ TEST_REAL(client, a_panic_with_a_reply_open_leaks_nothing)
     web_stop(&w); /* would panic */
 }
 
-/* ---- redirects ---------------------------------------------------------------------------- */
+/* ---- redirects --------------------------------------------------------------------------- */
 
 static struct bh_http_res *
 redirected(struct web *w, const char *method, int status, const char **body)
@@ -1034,7 +1034,7 @@ TEST_REAL(client, secrets_do_not_follow_to_another_origin_nor_back)
     web_stop(&w);
 }
 
-/* ---- retries ------------------------------------------------------------------------------- */
+/* ---- retries ----------------------------------------------------------------------------- */
 
 TEST_REAL(client, statuses_are_retried_if_wanted)
 {
@@ -1084,7 +1084,7 @@ TEST_REAL(client, retries_have_a_budget)
     web_stop(&w);
 }
 
-/* ---- inside a handler ------------------------------------------------------------------------ */
+/* ---- inside a handler -------------------------------------------------------------------- */
 
 static int
 relay(struct bh_http_call *c, void *arg)

@@ -7,7 +7,7 @@
  * chunks ends with the connection.
  */
 
-#include "client/hc.h"
+#include "hc.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -42,7 +42,7 @@ hc_body_start(struct hc_res *x)
         hc_release(x);
 }
 
-/* ---- the end ------------------------------------------------------------------------ */
+/* ---- the end ----------------------------------------------------------------------------- */
 
 void
 hc_release(struct hc_res *x)
@@ -92,7 +92,7 @@ cut_short(struct hc_res *x, ssize_t n)
     return body_failed(x, BH_EEOF);
 }
 
-/* ---- reading -------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------- */
 
 static size_t
 take_input(struct hc_conn *k, void *buffer, size_t size)
@@ -242,7 +242,7 @@ bh_http_res_read(struct bh_http_res *res, void *buffer, size_t size)
     }
 }
 
-/* ---- the whole -------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------- */
 
 /* Room for `size` bytes and a NUL.  Returns: 0 or -ENOMEM. */
 static int
@@ -305,7 +305,7 @@ hc_finish(struct hc_res *x)
     hc_release(x);
 }
 
-/* ---- fields ------------------------------------------------------------------------------- */
+/* ---- fields ------------------------------------------------------------------------------ */
 
 const char *
 bh_http_res_header(struct bh_http_res *res, const char *name)

@@ -7,7 +7,7 @@
  * is not the end: there may be a reply to read, and that is the better answer.
  */
 
-#include "client/hc.h"
+#include "hc.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@
 
 enum { TOGETHER = 8192 }; /* a body this small leaves in one write with the head */
 
-/* ---- input ------------------------------------------------------------------------ */
+/* ---- input ------------------------------------------------------------------------------- */
 
 void
 hc_read_deadline(struct hc_conn *k, int64_t timeout)
@@ -67,7 +67,7 @@ hc_fill(struct hc_conn *k)
     return n;
 }
 
-/* ---- the head of the reply ----------------------------------------------------------- */
+/* ---- the head of the reply --------------------------------------------------------------- */
 
 /* A whole head lies at in_start.  Returns: 0 or an error. */
 static int
@@ -146,7 +146,7 @@ read_head(struct hc_res *x, bool go_ahead)
     }
 }
 
-/* ---- the request ------------------------------------------------------------------------ */
+/* ---- the request ------------------------------------------------------------------------- */
 
 static int
 send_bytes(struct hc_res *x, const void *data, size_t size)

@@ -37,9 +37,9 @@
 #include <bulkhead/http/client.h>
 #include <bulkhead/http/url.h>
 
-#include "client/response.h"
-#include "head.h"
-#include "io.h"
+#include "response.h"
+#include "../head.h"
+#include "../io.h"
 
 enum {
     HC_BUFFER = 16384,        /* input of a connection at first; grows to hold a head */

@@ -18,7 +18,7 @@
  * nobody comes in between.
  */
 
-#include "client/hc.h"
+#include "hc.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -145,7 +145,7 @@ may_be_h2(struct bh_http_client *c, struct hc_host *h)
     return h->tls ? !c->o.no_http2 && !h->http1 : c->o.h2c;
 }
 
-/* ---- ends ------------------------------------------------------------------------------- */
+/* ---- ends -------------------------------------------------------------------------------- */
 
 static void
 free_conn(struct hc_conn *k)
@@ -186,7 +186,7 @@ is_quiet(struct hc_conn *k)
     return ht_io_try_read(&k->io, &byte, 1) == -EAGAIN;
 }
 
-/* ---- sweeping --------------------------------------------------------------------------- */
+/* ---- sweeping ---------------------------------------------------------------------------- */
 
 static int64_t
 sweep_interval(struct bh_http_client *c)
@@ -278,7 +278,7 @@ bh_http_client_close_idle(struct bh_http_client *c)
     discard_all(c, gone);
 }
 
-/* ---- giving back ------------------------------------------------------------------------ */
+/* ---- giving back ------------------------------------------------------------------------- */
 
 static void
 unwatch(struct hc_conn *k)
@@ -350,7 +350,7 @@ hc_give(struct bh_http_client *c, struct hc_conn *k, bool reusable)
         discard(c, out);
 }
 
-/* ---- dialling ----------------------------------------------------------------------------- */
+/* ---- dialling ---------------------------------------------------------------------------- */
 
 /* What a dial holds until it has become a connection. */
 struct dial {
@@ -465,7 +465,7 @@ dial(struct bh_http_client *c, struct bh_ctx *ctx, struct hc_host *h, struct hc_
     return 0;
 }
 
-/* ---- taking ------------------------------------------------------------------------------- */
+/* ---- taking ------------------------------------------------------------------------------ */
 
 /* A look at a host, which stays as long. */
 struct visit {

@@ -6,7 +6,7 @@
  * to another origin, what is secret is left out, for good: coming back does not bring it back.
  */
 
-#include "client/hc.h"
+#include "hc.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ is_one_of(const char *name, const char *const *names)
     return false;
 }
 
-/* ---- checks --------------------------------------------------------------------- */
+/* ---- checks ------------------------------------------------------------------------------ */
 
 static const char *const ours[] = {
     "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Connection", "TE",
@@ -89,7 +89,7 @@ hc_is_idempotent(const struct bh_http_req *req, const char *method)
     return hc_request_header(req, "Idempotency-Key") != NULL;
 }
 
-/* ---- the head ----------------------------------------------------------------------- */
+/* ---- the head ---------------------------------------------------------------------------- */
 
 /* A list that grows in an arena. */
 struct list {

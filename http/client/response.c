@@ -12,7 +12,7 @@
  * See: RFC 9112 sections 4 and 6.3.
  */
 
-#include "client/response.h"
+#include "response.h"
 
 #include <errno.h>
 #include <string.h>
@@ -31,7 +31,7 @@ bad(struct hc_head *h, const char *why)
     return fail(h, -EBADMSG, why);
 }
 
-/* ---- where it ends --------------------------------------------------------------- */
+/* ---- where it ends ----------------------------------------------------------------------- */
 
 long
 hc_head_find(struct hc_head *h, const char *data, size_t size, const struct ht_limits *l)
@@ -59,7 +59,7 @@ hc_head_find(struct hc_head *h, const char *data, size_t size, const struct ht_l
     return size > l->head ? fail(h, -EMSGSIZE, "head too large") : 0;
 }
 
-/* ---- lines ----------------------------------------------------------------------- */
+/* ---- lines ------------------------------------------------------------------------------- */
 
 static bool
 is_digit(char c)
@@ -106,7 +106,7 @@ field_line(struct hc_head *h, struct ht_field *f, char *line, char *end)
     return 0;
 }
 
-/* ---- what the fields mean ----------------------------------------------------------- */
+/* ---- what the fields mean ---------------------------------------------------------------- */
 
 /* Returns: whether value, a list, has the token. */
 static bool
@@ -191,7 +191,7 @@ decide(struct hc_head *h, const struct framing *g, bool head_request)
     return rc;
 }
 
-/* ---- the whole ------------------------------------------------------------------------ */
+/* ---- the whole --------------------------------------------------------------------------- */
 
 int
 hc_head_parse(struct hc_head *h, char *data, size_t size, unsigned max, bool head_request)

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "client/response.h"
+#include "response.h"
 
 #include "test.h"
 

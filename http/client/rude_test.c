@@ -196,7 +196,11 @@ ask_once(const char *text, size_t size, enum then then, size_t step, char *body)
 #define OK "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 static const struct bh_http_req post = { .method = "POST", .body = "x", .body_size = 1 };
 
-/* ---- replies that are none -------------------------------------------------------------- */
+/* ---- replies that are none --------------------------------------------------------------- */
+
+#define BOTH                                                                                   \
+    "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"               \
+    "2\r\nok\r\n0\r\n\r\n"
 
 TEST_REAL(rude, malformed_replies_are_errors)
 {
@@ -205,8 +209,7 @@ TEST_REAL(rude, malformed_replies_are_errors)
         "SSH-2.0-OpenSSH_9.2\r\n",
         "HTTP/1.1 200 OK\n\nbody",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: "
-        "chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        BOTH,
         "HTTP/1.1 200 OK\r\nA: b\r\n c: d\r\nContent-Length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\nok\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2 \r\nok\r\n0\r\n\r\n",
@@ -325,7 +328,7 @@ TEST_REAL(rude, a_slow_head_is_too_late)
     rude_stop(&r);
 }
 
-/* ---- kept connections ------------------------------------------------------------------------ */
+/* ---- kept connections -------------------------------------------------------------------- */
 
 TEST_REAL(rude, bytes_behind_a_reply_are_not_the_next_reply)
 {
@@ -432,7 +435,7 @@ TEST_REAL(rude, a_sweep_finds_what_the_server_closed)
     rude_stop(&r);
 }
 
-/* ---- new connections ---------------------------------------------------------------------------- */
+/* ---- new connections --------------------------------------------------------------------- */
 
 TEST_REAL(rude, a_new_connection_that_breaks_is_retried_with_a_delay)
 {
@@ -471,7 +474,7 @@ TEST_REAL(rude, where_nobody_listens_any_request_is_retried)
     rude_stop(&r);
 }
 
-/* ---- uploads ---------------------------------------------------------------------------------------- */
+/* ---- uploads ----------------------------------------------------------------------------- */
 
 static ssize_t
 endless(void *arg, void *buffer, size_t size)

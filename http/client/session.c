@@ -21,7 +21,7 @@
  * See: RFC 9113.
  */
 
-#include "client/session.h"
+#include "session.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -34,7 +34,7 @@ enum { TURN_READS = 16 }; /* before others get the processor */
 
 static void turn(void *arg);
 
-/* ---- ends ----------------------------------------------------------------------------- */
+/* ---- ends -------------------------------------------------------------------------------- */
 
 void
 hc_h2_ref(struct hc_h2 *h2)
@@ -109,7 +109,7 @@ kill_session(struct hc_h2 *h2, int error)
     bh_conn_close(h2->k->io.conn); /* the poller starts the last turn */
 }
 
-/* ---- writing ------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 /* Move frames from libnghttp2 to h2->out.  Under the lock.  Returns: whether there are any. */
 static bool
@@ -208,7 +208,7 @@ hc_h2_unlock(struct hc_h2 *h2)
     hc_h2_unref(h2);
 }
 
-/* ---- what libnghttp2 tells; under the lock ------------------------------------------------------ */
+/* ---- what libnghttp2 tells; under the lock ----------------------------------------------- */
 
 static struct hc_stream *
 stream_of(nghttp2_session *session, int32_t id)
@@ -240,7 +240,8 @@ on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *n
     if (st == NULL || st->left)
         return 0;
     if (!st->head_done && name_length == 7 && memcmp(name, ":status", 7) == 0) {
-        st->status = atoi((const char *)value);
+        st->status =
+            (int)strtol((const char *)value, NULL, 10); /* three digits, already checked */
         return 0;
     }
     rc = hc_block_add(st->head_done ? &st->trailers : &st->head, h2->c, name, name_length,
@@ -348,7 +349,7 @@ on_close(nghttp2_session *session, int32_t id, uint32_t code, void *arg)
     return 0;
 }
 
-/* ---- turns -------------------------------------------------------------------------------------- */
+/* ---- turns ------------------------------------------------------------------------------- */
 
 /* Nothing came for so long.  Under the lock. */
 static void
@@ -432,7 +433,7 @@ turn(void *arg)
     hc_h2_unref(h2);
 }
 
-/* ---- beginning and end ------------------------------------------------------------------------------ */
+/* ---- beginning and end ------------------------------------------------------------------- */
 
 struct hc_conn *
 hc_h2_conn(struct hc_h2 *h2)

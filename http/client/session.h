@@ -5,7 +5,7 @@
 
 #include <nghttp2/nghttp2.h>
 
-#include "client/hc.h"
+#include "hc.h"
 
 enum {
     HC_H2_WINDOW = 262144,       /* bytes of a body that wait for its reader */

@@ -116,7 +116,7 @@ send_ok(struct peer *p, unsigned id)
     send_frame(p, DATA, END_STREAM, id, "ok", 2);
 }
 
-/* ---- the fixture ----------------------------------------------------------------------- */
+/* ---- the fixture ------------------------------------------------------------------------- */
 
 struct meet {
     struct frames  *r;
@@ -219,7 +219,7 @@ ask(struct frames *r, const struct bh_http_req *request)
 
 static const struct bh_http_req post = { .method = "POST", .body = "x", .body_size = 1 };
 
-/* ---- going away ------------------------------------------------------------------------------ */
+/* ---- going away -------------------------------------------------------------------------- */
 
 static void
 go_away_unread(struct peer *p)
@@ -265,7 +265,7 @@ TEST_REAL(session, what_was_read_before_a_goaway_is_answered_and_the_next_goes_e
     frames_stop(&r);
 }
 
-/* ---- resets ------------------------------------------------------------------------------------ */
+/* ---- resets ------------------------------------------------------------------------------ */
 
 static void
 refuse_first(struct peer *p)
@@ -357,7 +357,7 @@ TEST_REAL(session, a_request_that_is_given_up_is_reset)
     frames_stop(&r);
 }
 
-/* ---- connections that break ------------------------------------------------------------------------ */
+/* ---- connections that break -------------------------------------------------------------- */
 
 static void
 send_garbage(struct peer *p)
@@ -458,7 +458,7 @@ TEST_REAL(session, an_unused_connection_is_closed_in_time)
     frames_stop(&r);
 }
 
-/* ---- rules ------------------------------------------------------------------------------------------- */
+/* ---- rules ------------------------------------------------------------------------------- */
 
 static void
 expect_pong(struct peer *p)
@@ -553,7 +553,7 @@ TEST_REAL(session, interim_replies_are_passed_over_but_not_for_ever)
     frames_stop(&r);
 }
 
-/* ---- windows -------------------------------------------------------------------------------------------- */
+/* ---- windows ----------------------------------------------------------------------------- */
 
 /* Gives no window, but answers what has no body. */
 static void

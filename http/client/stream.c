@@ -11,7 +11,7 @@
  * is sent in vain.
  */
 
-#include "client/session.h"
+#include "session.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@
 
 enum { MAX_TRAILERS = 16 };
 
-/* ---- fields as they come --------------------------------------------------------------- */
+/* ---- fields as they come ----------------------------------------------------------------- */
 
 int
 hc_block_add(struct hc_block *b, const struct bh_http_client *c, const void *name,
@@ -277,7 +277,7 @@ hc_stream_fail(struct hc_stream *st)
     hc_h2_unlock(h2);
 }
 
-/* ---- waiting ----------------------------------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------------------------- */
 
 /* Returns: 0; ctx's error; or BH_EDEADLINE when nothing has changed for so long. */
 static int
@@ -388,7 +388,7 @@ hc_stream_exchange(struct hc_res *x)
     return 0;
 }
 
-/* ---- the body of the reply ------------------------------------------------------------------------ */
+/* ---- the body of the reply --------------------------------------------------------------- */
 
 /* Move what is there.  Under the lock. */
 static ssize_t

@@ -15,7 +15,7 @@
  * the clock of the head, and the head itself, which stops it.
  */
 
-#include "client/hc.h"
+#include "hc.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -70,7 +70,7 @@ source_failed(struct hc_upload *u, int error, const char *note)
     return error;
 }
 
-/* ---- writing -------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------- */
 
 static int
 write_bytes(struct hc_upload *u, const void *data, size_t size)
@@ -185,7 +185,7 @@ send_all(struct hc_upload *u)
     return write_bytes(u, u->x->req->body, u->x->req->body_size);
 }
 
-/* ---- the goroutine --------------------------------------------------------------------- */
+/* ---- the goroutine ----------------------------------------------------------------------- */
 
 static void
 upload_over(struct hc_upload *u)
@@ -226,7 +226,7 @@ hc_upload_start(struct hc_res *x)
     bh_go_safe_with(bh_ctx_background(), &o, upload, &(struct upload_args){ u });
 }
 
-/* ---- from the request's goroutine --------------------------------------------------------- */
+/* ---- from the request's goroutine -------------------------------------------------------- */
 
 void
 hc_upload_head_came(struct hc_upload *u)
