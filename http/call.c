@@ -168,19 +168,30 @@ ht_own(struct bh_http_call *c)
 
 /* ---- the chain ---------------------------------------------------------------------- */
 
+struct place {
+    struct ht_call *x;
+    int             step;
+};
+
+static void
+go_back(struct place *p)
+{
+    p->x->step = p->step;
+}
+
 int
 ht_next(struct ht_call *x)
 {
-    int at = x->step++, rc;
+    struct place p = { x, x->step };
 
-    if (at < x->step_count)
-        rc = x->chain[at].fn(&x->pub, x->chain[at].arg);
-    else if (at == x->step_count)
-        rc = x->handler(&x->pub, x->handler_arg);
-    else
+    if (p.step > x->step_count)
         bh_panic("http: bh_http_next called by the last step of the chain");
-    x->step = at;
-    return rc;
+    x->step++;
+    /* After a panic too: whoever recovers it may call bh_http_next, and must not skip a step. */
+    BH_DEFER(go_back, &p);
+    if (p.step < x->step_count)
+        return x->chain[p.step].fn(&x->pub, x->chain[p.step].arg);
+    return x->handler(&x->pub, x->handler_arg);
 }
 
 int
@@ -234,9 +245,11 @@ bh_http_param(struct bh_http_call *c, const char *name)
     const struct ht_route *r = x->match.route;
     int                    param = 0;
 
-    if (r != NULL && r->p.sub != NULL && strcmp(r->p.sub, name) == 0)
-        return x->params[param];
-    param = r != NULL && r->p.sub != NULL;
+    if (r != NULL && r->p.sub != NULL) {
+        if (strcmp(r->p.sub, name) == 0)
+            return x->params[0];
+        param = 1;
+    }
     for (int i = 0; r != NULL && i < r->p.segment_count; i++) {
         if (r->p.segments[i].kind == HT_LITERAL)
             continue;

@@ -39,7 +39,6 @@ struct boundary {
     struct ht_call   *x;
     struct ht_line  **lines_end; /* as they were on entry */
     struct ht_filter *filters;
-    int               step;
 };
 
 static int
@@ -48,7 +47,6 @@ answer_panic(struct boundary *b, const struct bh_panic *p)
     struct ht_call *x = b->x;
     bool            committed = x->reply == HT_REPLY_COMMITTED;
 
-    x->step = b->step;
     if (p->kind == &bh_kind_http_abort && p->value == x) {
         ht_break(x);
         return BH_ECANCELED;
@@ -102,7 +100,6 @@ bh_http_recover(struct bh_http_call *c, void *arg)
     b.caught.frame_count = 0;
     b.lines_end = b.x->lines_end;
     b.filters = b.x->filters;
-    b.step = b.x->step;
     return run_guarded(&b);
 }
 
