@@ -49,6 +49,7 @@ fill_defaults(struct bh_http_client_options *o)
     DEFAULT(head_timeout, 60 * BH_SECOND);
     DEFAULT(read_timeout, 60 * BH_SECOND);
     DEFAULT(continue_timeout, 1 * BH_SECOND);
+    DEFAULT(ping_interval, 15 * BH_SECOND);
     DEFAULT(max_head, 65536);
     DEFAULT(max_fields, 200);
     DEFAULT(max_redirects, 10);

@@ -449,6 +449,7 @@ TEST_REAL(client, head_and_204_have_no_body)
 
     web_start(&w, NULL);
     res = ok(&w, &(struct bh_http_req){ .method = "HEAD", .url = at(&w, "/hello/you") }, &body);
+    EXPECT_EQ(res->length, 0);
     EXPECT_STR(body, "");
     EXPECT_STR(bh_http_res_header(res, "Content-Length"), "11");
     bh_http_res_close(res);

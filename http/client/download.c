@@ -24,16 +24,15 @@ hc_body_start(struct hc_res *x)
     x->pub.status = x->head.status;
     x->pub.version = x->stream != NULL ? 20 : 10 + x->head.minor;
     x->left = x->head.body == HC_BODY_LENGTH ? x->head.length : 0;
-    x->pub.length = x->head.body == HC_BODY_NONE     ? 0
-                    : x->head.body == HC_BODY_LENGTH ? (int64_t)x->head.length
-                                                     : -1;
+    if (x->head.body == HC_BODY_LENGTH)
+        x->pub.length = (int64_t)x->head.length;
+    else
+        x->pub.length = x->head.body == HC_BODY_NONE && x->stream == NULL ? 0 : -1;
     x->chunked = (struct ht_chunked){ 0 };
     x->trailer_size = 0;
     x->trailers = NULL;
     x->error = 0;
     x->done = x->head.body == HC_BODY_NONE && x->stream == NULL;
-    if (x->stream != NULL && x->head.body == HC_BODY_NONE)
-        x->pub.length = -1;
     if (x->upload != NULL && x->stream == NULL) {
         hc_upload_head_came(x->upload);
         x->k->read_until = -1;
@@ -136,6 +135,8 @@ read_stream(struct hc_res *x, void *buffer, size_t size)
 {
     ssize_t n = hc_stream_read(x, buffer, size);
 
+    if (n > 0)
+        x->left -= (uint64_t)n < x->left ? (uint64_t)n : x->left;
     return n > 0 ? n : n == 0 ? body_done(x) : body_failed(x, (int)n);
 }
 

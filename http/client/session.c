@@ -396,7 +396,8 @@ set_deadline(struct hc_h2 *h2)
     int64_t timeout;
 
     bh_mutex_lock(&h2->lock);
-    timeout = h2->open > 0 ? HC_H2_PING : h2->idle_until - bh_now() + BH_MILLISECOND;
+    timeout =
+        h2->open > 0 ? h2->c->o.ping_interval : h2->idle_until - bh_now() + BH_MILLISECOND;
     bh_mutex_unlock(&h2->lock);
     hc_read_deadline(h2->k, timeout > BH_MILLISECOND ? timeout : BH_MILLISECOND);
 }

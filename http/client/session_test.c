@@ -458,6 +458,45 @@ TEST_REAL(session, an_unused_connection_is_closed_in_time)
     frames_stop(&r);
 }
 
+/* A whole reply, and how much of it is sent before the end. */
+static const unsigned char reply_bytes[] = {
+    0, 0, 5, HEADERS, END_HEADERS, 0, 0, 0, 1, 0x88, 0x0f, 0x0d, 1, '2', /* 200, 2 bytes */
+    0, 0, 1, DATA,    0,           0, 0, 0, 1, 'o',                      /* in two */
+    0, 0, 1, DATA,    END_STREAM,  0, 0, 0, 1, 'k',
+};
+static size_t reply_cut;
+static bool   reply_reset;
+
+static void
+cut_reply(struct peer *p)
+{
+    (void)next_request(p);
+    (void)bh_write(p->c, reply_bytes, reply_cut);
+    if (reply_reset)
+        bh_conn_abort(p->c);
+}
+
+TEST_REAL(session, a_reply_cut_or_reset_anywhere_is_an_error)
+{
+    struct frames r;
+
+    frames_start(&r, NULL, cut_reply);
+    for (int reset = 0; reset < 2; reset++) {
+        reply_reset = reset == 1;
+        for (reply_cut = 1; reply_cut < sizeof reply_bytes; reply_cut++) {
+            int rc = ask(&r, &post);
+
+            /* A close is a reset if there is unread input, as a window update of ours. */
+            if (rc != BH_EEOF && rc != -ECONNRESET && rc != -EPIPE)
+                test_failed(__FILE__, __LINE__, "cut after %zu bytes: %d", reply_cut, rc);
+            wait_for_no_connection(&r);
+        }
+    }
+    reply_reset = false;
+    EXPECT_EQ(ask(&r, &post), 200);
+    frames_stop(&r);
+}
+
 /* ---- rules ------------------------------------------------------------------------------- */
 
 static void
@@ -479,6 +518,35 @@ TEST_REAL(session, a_ping_is_answered)
 
     frames_start(&r, NULL, expect_pong);
     EXPECT_EQ(ask(&r, NULL), 200);
+    frames_stop(&r);
+}
+
+static void
+answer_pings_of_the_first(struct peer *p)
+{
+    unsigned id = next_request(p);
+
+    for (int pings = 0; pings < 3 && next_frame(p);)
+        if (p->f.type == PING && p->number == 1) {
+            send_frame(p, PING, ACK, 0, p->f.payload, 8);
+            pings++;
+        }
+    send_ok(p, id);
+    (void)next_request(p);
+}
+
+TEST_REAL(session, silence_is_broken_by_pings_and_without_answer_the_connection)
+{
+    struct bh_http_client_options o = { .ping_interval = 10 * BH_MILLISECOND,
+                                        .no_retries = true };
+    struct frames                 r;
+
+    frames_start(&r, &o, answer_pings_of_the_first);
+    EXPECT_EQ(ask(&r, &post), 200);
+    bh_http_client_close_idle(r.c);
+    wait_for_no_connection(&r);
+    EXPECT_EQ(ask(&r, &post), -ETIMEDOUT);
+    EXPECT_EQ(r.connections, 2);
     frames_stop(&r);
 }
 

@@ -73,6 +73,10 @@ take_head(struct hc_res *x, struct hc_stream *st)
             h->body = HC_BODY_LENGTH;
         }
     }
+    if (strcmp(x->method, "HEAD") == 0 || h->status == 204 || h->status == 304) {
+        h->length = 0;
+        h->body = HC_BODY_LENGTH;
+    }
 }
 
 static void

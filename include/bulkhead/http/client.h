@@ -45,6 +45,8 @@ struct bh_http_client_options {
     int64_t  head_timeout;      /* ns, from the request to the head of the reply: 60 s */
     int64_t  read_timeout;      /* ns, each read of the body may wait: 60 s */
     int64_t  continue_timeout;  /* ns, to wait for "100 Continue": 1 s; then the body goes */
+    int64_t  ping_interval;     /* ns, of silence with HTTP/2 requests open, then a PING; as long again
+                                   without its answer breaks the connection: 15 s */
     size_t   max_head;          /* head of a reply, bytes: 64 KiB */
     unsigned max_fields;        /* header fields of a reply: 200 */
     unsigned max_redirects;     /* 10 */
