@@ -82,21 +82,30 @@ TEST_PLAIN(ws_frame, refuses_what_is_not_allowed_with_1002)
     } cases[] = {
 #define CASE(what, bytes) { what, bytes, sizeof(bytes) - 1 }
         CASE("a mask from a server", "\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58"),
-        CASE("RSV1", "\xc1\x00"), CASE("RSV2", "\xa1\x00"), CASE("RSV3", "\x91\x00"),
+        CASE("RSV1", "\xc1\x00"),
+        CASE("RSV2", "\xa1\x00"),
+        CASE("RSV3", "\x91\x00"),
         CASE("RSV1 of a ping", "\xc9\x00"),
-        CASE("opcode 3", "\x83\x00"), CASE("opcode 7", "\x87\x00"),
-        CASE("opcode 11", "\x8b\x00"), CASE("opcode 15", "\x8f\x00"),
-        CASE("a ping in fragments", "\x09\x00"), CASE("a long ping", "\x89\x7e\x00\x7e"),
+        CASE("opcode 3", "\x83\x00"),
+        CASE("opcode 7", "\x87\x00"),
+        CASE("opcode 11", "\x8b\x00"),
+        CASE("opcode 15", "\x8f\x00"),
+        CASE("a ping in fragments", "\x09\x00"),
+        CASE("a long ping", "\x89\x7e\x00\x7e"),
         CASE("a continuation of nothing", "\x80\x01x"),
         CASE("a continuation after the end", "\x81\x01x\x80\x01x"),
         CASE("a message in a message", "\x01\x01x\x81\x01x"),
         CASE("125 in two bytes", "\x82\x7e\x00\x7d"),
         CASE("65535 in eight bytes", "\x82\x7f\0\0\0\0\0\0\xff\xff"),
         CASE("2^63", "\x82\x7f\x80\0\0\0\0\0\0\0"),
-        CASE("a close of one byte", "\x88\x01\x03"), CASE("close 999", "\x88\x02\x03\xe7"),
-        CASE("close 1004", "\x88\x02\x03\xec"), CASE("close 1005", "\x88\x02\x03\xed"),
-        CASE("close 1006", "\x88\x02\x03\xee"), CASE("close 1015", "\x88\x02\x03\xf7"),
-        CASE("close 2999", "\x88\x02\x0b\xb7"), CASE("close 5000", "\x88\x02\x13\x88"),
+        CASE("a close of one byte", "\x88\x01\x03"),
+        CASE("close 999", "\x88\x02\x03\xe7"),
+        CASE("close 1004", "\x88\x02\x03\xec"),
+        CASE("close 1005", "\x88\x02\x03\xed"),
+        CASE("close 1006", "\x88\x02\x03\xee"),
+        CASE("close 1015", "\x88\x02\x03\xf7"),
+        CASE("close 2999", "\x88\x02\x0b\xb7"),
+        CASE("close 5000", "\x88\x02\x13\x88"),
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -111,8 +120,8 @@ TEST_PLAIN(ws_frame, refuses_what_is_not_allowed_with_1002)
 
 TEST_PLAIN(ws_frame, reads_every_length_whatever_the_pieces)
 {
-    static const size_t lengths[] = { 0, 1, 7, 8, 9, 125, 126, 127, 128, 65535, 65536, 70000 };
-    static uint8_t      stream[80000], payload[70000];
+    static const size_t  lengths[] = { 0, 1, 7, 8, 9, 125, 126, 127, 128, 65535, 65536, 70000 };
+    static uint8_t       stream[80000], payload[70000];
     static const uint8_t mask[4] = { 0xde, 0xad, 0xbe, 0xef };
 
     for (size_t i = 0; i < sizeof payload; i++)
@@ -137,7 +146,12 @@ static bool
 is_utf8(const uint8_t *p, size_t size)
 {
     for (size_t i = 0; i < size;) {
-        unsigned c = p[i++], more = c < 0x80 ? 0 : c < 0xc0 ? 9 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf8 ? 3 : 9;
+        unsigned              c = p[i++], more = c < 0x80   ? 0
+                                                 : c < 0xc0 ? 9
+                                                 : c < 0xe0 ? 1
+                                                 : c < 0xf0 ? 2
+                                                 : c < 0xf8 ? 3
+                                                            : 9;
         static const unsigned least[] = { 0, 0x80, 0x800, 0x10000 };
         unsigned value = more == 0 ? c : more == 1 ? c & 0x1f : more == 2 ? c & 0xf : c & 7;
 
@@ -180,7 +194,7 @@ TEST_PLAIN(ws_frame, knows_utf8_from_anything_else_at_every_split)
     EXPECT_EQ(HEAR(of_client, "\x81\x03\xe2\x82\xac")->code, 0);
     EXPECT_EQ(HEAR(of_client, "\x01\x01\xe2\x80\x02\x82\xac")->code, 0);
     EXPECT_EQ(HEAR(of_client, "\x81\x02\xe2\x82")->code, 1007);
-    EXPECT_EQ(HEAR(of_client, "\x82\x02\xe2\x82")->code, 0); /* binary */
+    EXPECT_EQ(HEAR(of_client, "\x82\x02\xe2\x82")->code, 0);            /* binary */
     EXPECT_EQ(HEAR(of_client, "\x81\x7e\x10\x00\xed\xa0")->code, 1007); /* at once */
 }
 
@@ -203,7 +217,8 @@ deflated(struct ht_ws_zip *z, const void *data, size_t size, uint8_t *out, size_
 
 /* Returns: bytes, or an error, of this or of the end; with at most `step` of room at a time. */
 static ssize_t
-inflated(struct ht_ws_zip *z, const void *data, size_t size, char *out, size_t room, size_t step)
+inflated(struct ht_ws_zip *z, const void *data, size_t size, char *out, size_t room,
+         size_t step)
 {
     size_t  total = 0;
     ssize_t n;
@@ -214,7 +229,8 @@ inflated(struct ht_ws_zip *z, const void *data, size_t size, char *out, size_t r
             ht_ws_inflate_last(z);
         else
             ht_ws_inflate_feed(z, data, size);
-        while ((n = ht_ws_inflate(z, out + total, room - total < step ? room - total : step)) > 0)
+        while ((n = ht_ws_inflate(z, out + total, room - total < step ? room - total : step)) >
+               0)
             total += (size_t)n;
         if (n < 0)
             return n;
@@ -241,7 +257,8 @@ TEST_PLAIN(ws_deflate, inflates_the_examples_of_the_rfc)
     EXPECT_EQ(INFLATE("\xf2\x00\x11\x00\x00"), 5); /* the window survives that */
     EXPECT_STR(out, "Hello");
     EXPECT_EQ(INFLATE("\x00\x05\x00\xfa\xffHello\x00"), 5); /* not compressed */
-    EXPECT_EQ(INFLATE("\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"), 5); /* two blocks */
+    EXPECT_EQ(INFLATE("\xf2\x48\x05\x00\x00\x00\xff\xff\xca\xc9\xc9\x07\x00"),
+              5); /* two blocks */
     EXPECT_EQ(INFLATE("\x00"), 0);
     EXPECT_EQ(INFLATE("\xf2\x48\xcd"), -EBADMSG); /* breaks off */
     ht_ws_inflate_free(&z);
@@ -280,35 +297,44 @@ TEST_PLAIN(ws_deflate, what_is_deflated_inflates_with_every_window_and_memory)
 TEST_PLAIN(ws_extension, chooses_the_first_offer_that_it_can_meet)
 {
     static const struct ht_ws_terms all = { .bits_in = 15, .bits_out = 15 };
-    static const struct ht_ws_terms small = { .bits_in = 10, .bits_out = 11, .forget_out = true };
+    static const struct ht_ws_terms small = { .bits_in = 10,
+                                              .bits_out = 11,
+                                              .forget_out = true };
     static const struct {
-        const char *offer, *answer; /* NULL: none */
+        const char               *offer, *answer; /* NULL: none */
         const struct ht_ws_terms *want;
     } cases[] = {
         { "permessage-deflate", "permessage-deflate", &all },
-        { "x-webkit-deflate-frame, permessage-deflate; client_max_window_bits", "permessage-deflate",
-          &all },
+        { "x-webkit-deflate-frame, permessage-deflate; client_max_window_bits",
+          "permessage-deflate", &all },
         { "permessage-deflate; client_max_window_bits",
           "permessage-deflate; server_no_context_takeover; server_max_window_bits=11; "
-          "client_max_window_bits=10", &small },
-        { "permessage-deflate", "permessage-deflate; server_no_context_takeover; "
-          "server_max_window_bits=11", &small },
+          "client_max_window_bits=10",
+          &small },
+        { "permessage-deflate",
+          "permessage-deflate; server_no_context_takeover; "
+          "server_max_window_bits=11",
+          &small },
         { "permessage-deflate; server_max_window_bits=10; client_no_context_takeover",
           "permessage-deflate; client_no_context_takeover; server_max_window_bits=10", &all },
         { "permessage-deflate; server_max_window_bits=\"12\"",
           "permessage-deflate; server_max_window_bits=12", &all },
-        { "permessage-deflate;server_max_window_bits=8, permessage-deflate", "permessage-deflate",
-          &all },
+        { "permessage-deflate;server_max_window_bits=8, permessage-deflate",
+          "permessage-deflate", &all },
         { "permessage-deflate; server_max_window_bits=8", NULL, &all },
         { "permessage-deflate; server_max_window_bits=16", NULL, &all },
         { "permessage-deflate; server_max_window_bits=09", NULL, &all },
         { "permessage-deflate; server_max_window_bits", NULL, &all },
         { "permessage-deflate; client_max_window_bits=7", NULL, &all },
         { "permessage-deflate; client_no_context_takeover=1", NULL, &all },
-        { "permessage-deflate; client_no_context_takeover; client_no_context_takeover", NULL, &all },
+        { "permessage-deflate; client_no_context_takeover; client_no_context_takeover", NULL,
+          &all },
         { "permessage-deflate; unknown", NULL, &all },
-        { "permessage-deflate; =", NULL, &all }, { "permessage-deflate; a=\"b", NULL, &all },
-        { "permessage-bzip2", NULL, &all }, { "", NULL, &all }, { " , ", NULL, &all },
+        { "permessage-deflate; =", NULL, &all },
+        { "permessage-deflate; a=\"b", NULL, &all },
+        { "permessage-bzip2", NULL, &all },
+        { "", NULL, &all },
+        { " , ", NULL, &all },
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -323,9 +349,11 @@ TEST_PLAIN(ws_extension, chooses_the_first_offer_that_it_can_meet)
 TEST_PLAIN(ws_extension, a_client_takes_no_answer_that_it_did_not_offer)
 {
     static const struct ht_ws_terms all = { .bits_in = 15, .bits_out = 15 };
-    static const struct ht_ws_terms small = { .bits_in = 10, .bits_out = 15, .forget_in = true };
-    struct ht_ws_terms terms;
-    char               text[HT_WS_TERMS_SIZE];
+    static const struct ht_ws_terms small = { .bits_in = 10,
+                                              .bits_out = 15,
+                                              .forget_in = true };
+    struct ht_ws_terms              terms;
+    char                            text[HT_WS_TERMS_SIZE];
 
     ht_ws_offer(&all, text);
     EXPECT_STR(text, "permessage-deflate; client_max_window_bits");
@@ -334,12 +362,14 @@ TEST_PLAIN(ws_extension, a_client_takes_no_answer_that_it_did_not_offer)
                      "server_max_window_bits=10");
     EXPECT(ht_ws_agree("permessage-deflate; client_max_window_bits=12", &all, &terms));
     EXPECT_EQ(terms.bits_out, 12);
-    EXPECT(ht_ws_agree("permessage-deflate; server_no_context_takeover; server_max_window_bits=9",
-                       &small, &terms));
+    EXPECT(
+        ht_ws_agree("permessage-deflate; server_no_context_takeover; server_max_window_bits=9",
+                    &small, &terms));
     EXPECT(terms.forget_in && terms.bits_in == 9);
     EXPECT(!ht_ws_agree("permessage-deflate", &small, &terms));
     EXPECT(!ht_ws_agree("permessage-deflate; server_no_context_takeover; "
-                        "server_max_window_bits=11", &small, &terms));
+                        "server_max_window_bits=11",
+                        &small, &terms));
     EXPECT(!ht_ws_agree("permessage-deflate; client_max_window_bits", &all, &terms));
     EXPECT(!ht_ws_agree("permessage-deflate, permessage-deflate", &all, &terms));
     EXPECT(!ht_ws_agree("x-other", &all, &terms));
