@@ -146,16 +146,12 @@ static bool
 is_utf8(const uint8_t *p, size_t size)
 {
     for (size_t i = 0; i < size;) {
-        unsigned              c = p[i++], more = c < 0x80   ? 0
-                                                 : c < 0xc0 ? 9
-                                                 : c < 0xe0 ? 1
-                                                 : c < 0xf0 ? 2
-                                                 : c < 0xf8 ? 3
-                                                            : 9;
+        unsigned c = p[i++];
+        unsigned more = c < 0x80 ? 0 : c < 0xc0 ? 9 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
         static const unsigned least[] = { 0, 0x80, 0x800, 0x10000 };
         unsigned value = more == 0 ? c : more == 1 ? c & 0x1f : more == 2 ? c & 0xf : c & 7;
 
-        if (more == 9 || more > size - i)
+        if (more == 9 || c >= 0xf8 || more > size - i)
             return false;
         for (unsigned k = 0; k < more; k++, i++) {
             if ((p[i] & 0xc0) != 0x80)
