@@ -58,6 +58,7 @@ struct h2_stream {
     bool              whole;         /* the reply's body ends with `out` */
     bool              end_sent;      /* and libnghttp2 has all of it */
     bool              late;          /* its goroutine has waited too long */
+    bool              reading;       /* it waits for the body of the request */
     int               error;         /* nobody waits for the reply: why */
     struct h2_stream *older, *newer; /* h2->streams */
     struct h2_stream *next;          /* h2->ready */

@@ -292,7 +292,9 @@ read_body(struct ht_call *x, void *buffer, size_t size)
             rc = lost(st);
         if (rc < 0)
             return fail_body(x, rc);
+        st->reading = true;
         rc = ht_h2_wait(st, ht_body_deadline(x));
+        st->reading = false;
     }
     if (size > st->in_end - st->in_start)
         size = st->in_end - st->in_start;
@@ -335,8 +337,10 @@ interrupt(struct ht_call *x)
     if (st == NULL)
         return;
     ht_h2_lock(st->h2);
-    st->late = true;
-    bh_cond_signal(&st->changed);
+    if (st->reading) {
+        st->late = true;
+        bh_cond_signal(&st->changed);
+    }
     ht_h2_unlock(st->h2);
 }
 

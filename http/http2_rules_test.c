@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include <bulkhead/go/sync.h>
+#include <bulkhead/http/limits.h>
 
 static struct h2_client one;
 static struct h2_reply  reply;
@@ -148,13 +149,29 @@ short_of(struct bh_http_call *c, void *arg)
     return bh_http_flush(c);
 }
 
+/* More than a window of it, at once. */
+static int
+fills_the_window(struct bh_http_call *c, void *arg)
+{
+    static char data[100000];
+
+    (void)arg;
+    bh_http_start(c, 200, "text/plain", -1);
+    return bh_http_write(c, data, sizeof data);
+}
+
 static void
-start_with(struct fixture *f, struct bh_http_options *o)
+make_server(struct fixture *f, struct bh_http_options *o)
 {
     go_on = BH_CHAN(char, 0);
     events = BH_CHAN(char, 1024);
     f->s = bh_http_server_new(o);
     bh_http_use(f->s, bh_http_recover, NULL);
+}
+
+static void
+add_routes(struct fixture *f)
+{
     bh_http_handle(f->s, "GET /hello", hello, NULL);
     bh_http_handle(f->s, "POST /echo", echo, NULL);
     bh_http_handle(f->s, "GET /waits", waits, NULL);
@@ -168,8 +185,16 @@ start_with(struct fixture *f, struct bh_http_options *o)
     bh_http_handle(f->s, "GET /aborts", aborts, NULL);
     bh_http_handle(f->s, "GET /exits", exits, NULL);
     bh_http_handle(f->s, "GET /short", short_of, NULL);
+    bh_http_handle(f->s, "GET /fills-the-window", fills_the_window, NULL);
     fixture_start(f);
     h2_open(&one, f, NULL, 0);
+}
+
+static void
+start_with(struct fixture *f, struct bh_http_options *o)
+{
+    make_server(f, o);
+    add_routes(f);
 }
 
 static void
@@ -838,6 +863,37 @@ TEST_REAL(http2_rules, idle_connection_is_closed_and_so_is_one_with_half_a_head)
     EXPECT(h2_send(&one, HEADERS, END_STREAM, 5, "\x82", 1));
     EXPECT_EQ(h2_read_to_end(&one), NGHTTP2_NO_ERROR);
     bh_close(go_on);
+    stop(&f);
+}
+
+/* Its rest waits for a body, or for a window: the first is answered for, the second let finish. */
+TEST_REAL(http2_rules, timed_request_is_answered_in_time)
+{
+    static struct bh_http_timeout_options limit = { .after = 100 * BH_MILLISECOND };
+    struct fixture                        f;
+
+    make_server(&f, NULL);
+    bh_http_use(f.s, bh_http_timeout, &limit);
+    add_routes(&f);
+    h2_headers(&one, 1, 0, H2_HEAD("POST", "/echo"));
+    h2_get(&one, 3, "/hello");
+    EXPECT_EQ(h2_read(&one, 3, &reply), 200);
+    (void)h2_read(&one, 1, &reply);
+    EXPECT(reply.status == 503 || reply.status == 408); /* the handler may answer that */
+    h2_get(&one, 5, "/panics");
+    EXPECT_EQ(h2_read(&one, 5, &reply), 500);
+    h2_get(&one, 7, "/fills-the-window");
+    memset(&reply, 0, sizeof reply);
+    reply.reset = -1;
+    while (reply.size < 65000)
+        EXPECT(h2_step(&one, &reply, 7) != CLOSED);
+    bh_sleep(300 * BH_MILLISECOND); /* a time in which nothing may happen */
+    h2_send32(&one, WINDOW_UPDATE, 7, 1 << 20);
+    h2_send32(&one, WINDOW_UPDATE, 0, 1 << 20);
+    while (!reply.ended && reply.reset < 0)
+        EXPECT(h2_step(&one, &reply, 7) != CLOSED);
+    EXPECT_EQ(reply.size, 100000);
+    EXPECT(reply.ended);
     stop(&f);
 }
 
