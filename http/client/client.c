@@ -161,6 +161,7 @@ static void
 res_free(struct hc_res *x)
 {
     hc_release(x);
+    hc_gunzip_free(x);
     free(x->whole);
     bh_ctx_unref(x->ctx);
     atomic_fetch_sub(&x->c->busy, 1);

@@ -1,248 +1,6 @@
-/* client_test.c -- the client against our own server. */
+/* client_test.c -- the client against our own server: requests, bodies, connections, contexts. */
 
-#include <errno.h>
-#include <stdatomic.h>
-
-#include <bulkhead/base/arena.h>
-#include <bulkhead/go/group.h>
-#include <bulkhead/go/own.h>
-#include <bulkhead/http/client.h>
-
-#include "http_fixture.h"
-
-/* stream_test.c has the same over HTTP/2. */
-#ifndef HTTP2
-#define HTTP2 false
-#endif
-
-/* ---- a server ---------------------------------------------------------------------------- */
-
-static int
-hello(struct bh_http_call *c, void *arg)
-{
-    (void)arg;
-    return bh_http_reply(c, 200, "hello, %s\n", bh_http_param(c, "name"));
-}
-
-/* What arrived, in words. */
-static int
-describe(struct bh_http_call *c, void *arg)
-{
-    const char *name, *value, *body = "";
-    ssize_t     size = bh_http_body(c, &body);
-
-    (void)arg;
-    if (size < 0)
-        return (int)size;
-    bh_http_start(c, 200, "text/plain", -1);
-    bh_http_print(c, "%s %s?%s\nfor host %s\n", c->method, c->path, c->query, c->host);
-    for (unsigned i = 0; bh_http_header_at(c, i, &name, &value); i++)
-        bh_http_print(c, "%s: %s\n", name, value);
-    return bh_http_print(c, "[%zd] %.100s trailer %s\n", size, body,
-                         bh_http_request_trailer(c, "Sum") ? bh_http_request_trailer(c, "Sum")
-                                                           : "none");
-}
-
-/* n bytes, by `how`: length, chunks, close. */
-static int
-bytes(struct bh_http_call *c, void *arg)
-{
-    size_t n = strtoul(bh_http_query(c, "n"), NULL, 10);
-    bool   chunks = strcmp(bh_http_query(c, "how"), "chunks") == 0;
-    char   block[1000];
-
-    (void)arg;
-    bh_http_start(c, 200, "application/octet-stream", chunks ? -1 : (int64_t)n);
-    for (size_t i = 0; i < n;) {
-        size_t size = n - i < sizeof block ? n - i : sizeof block;
-
-        for (size_t j = 0; j < size; j++)
-            block[j] = (char)((i + j) * 7);
-        if (bh_http_write(c, block, size) < 0)
-            return 0;
-        i += size;
-    }
-    if (chunks)
-        (void)bh_http_trailer(c, "Sum", "done");
-    return 0;
-}
-
-/* Each piece goes back as it comes. */
-static int
-echo(struct bh_http_call *c, void *arg)
-{
-    char    buffer[5000];
-    ssize_t n;
-
-    (void)arg;
-    bh_http_start(c, 200, "application/octet-stream", -1);
-    while ((n = bh_http_read(c, buffer, sizeof buffer)) > 0)
-        if (bh_http_write(c, buffer, (size_t)n) < 0 || bh_http_flush(c) < 0)
-            return 0;
-    return (int)n;
-}
-
-static int
-refuse(struct bh_http_call *c, void *arg)
-{
-    (void)arg;
-    return bh_http_reply(c, 403, "no\n");
-}
-
-/* /to?status=302&url=... */
-static int
-redirect(struct bh_http_call *c, void *arg)
-{
-    (void)arg;
-    bh_http_set_header(c, "Location", bh_http_query(c, "url"));
-    return bh_http_reply(c, atoi(bh_http_query(c, "status")), "go there\n");
-}
-
-static int
-loop(struct bh_http_call *c, void *arg)
-{
-    (void)arg;
-    bh_http_set_header(c, "Location", "/loop");
-    return bh_http_reply(c, 302, "again\n");
-}
-
-static int
-sleepy(struct bh_http_call *c, void *arg)
-{
-    (void)arg;
-    (void)bh_recv(bh_ctx_done(bh_http_ctx(c)), NULL);
-    return bh_http_reply(c, 200, "late\n");
-}
-
-static int
-drip(struct bh_http_call *c, void *arg)
-{
-    bh_http_start(c, 200, "text/plain", 10);
-    bh_http_print(c, "12345");
-    bh_http_flush(c);
-    return sleepy(c, arg);
-}
-
-static int
-busy(struct bh_http_call *c, void *arg)
-{
-    _Atomic int *left = arg;
-
-    if (atomic_fetch_sub(left, 1) > 0)
-        return bh_http_reply(c, 503, "busy\n");
-    return bh_http_reply(c, 200, "at last\n");
-}
-
-static int
-put(struct bh_http_call *c, void *arg)
-{
-    (void)arg;
-    return bh_http_reply(c, 204, "%s", "");
-}
-
-static _Atomic int busy_left;
-
-struct web {
-    struct fixture         f;
-    struct bh_http_client *c;
-    char                   text[512]; /* of the last url */
-};
-
-static void
-web_start(struct web *w, const struct bh_http_client_options *o)
-{
-    static const char *const methods[] = { "GET", "POST", "PUT", "DELETE", "PATCH" };
-    struct bh_http_options so = { .max_body = 64 << 20, .drain_timeout = 20 * BH_MILLISECOND };
-    struct bh_http_client_options co = { 0 };
-    char                          pattern[40];
-
-    w->f.s = bh_http_server_new(&so);
-    bh_http_use(w->f.s, bh_http_recover, NULL);
-    bh_http_handle(w->f.s, "GET /hello/{name}", hello, NULL);
-    bh_http_handle(w->f.s, "GET /bytes", bytes, NULL);
-    bh_http_handle(w->f.s, "POST /echo", echo, NULL);
-    bh_http_handle(w->f.s, "POST /refuse", refuse, NULL);
-    bh_http_handle(w->f.s, "GET /loop", loop, NULL);
-    bh_http_handle(w->f.s, "GET /sleepy", sleepy, NULL);
-    bh_http_handle(w->f.s, "GET /drip", drip, NULL);
-    bh_http_handle(w->f.s, "GET /busy", busy, &busy_left);
-    bh_http_handle(w->f.s, "POST /busy", busy, &busy_left);
-    bh_http_handle(w->f.s, "PUT /none", put, NULL);
-    for (size_t i = 0; i < sizeof methods / sizeof *methods; i++) {
-        snprintf(pattern, sizeof pattern, "%s /describe", methods[i]);
-        bh_http_handle(w->f.s, pattern, describe, NULL);
-        snprintf(pattern, sizeof pattern, "%s /to", methods[i]);
-        bh_http_handle(w->f.s, pattern, redirect, NULL);
-    }
-    fixture_start(&w->f);
-    if (o != NULL)
-        co = *o;
-    co.h2c = HTTP2;
-    w->c = bh_http_client_new(&co);
-}
-
-static void
-web_stop(struct web *w)
-{
-    bh_http_client_free(w->c);
-    EXPECT_EQ(fixture_stop(&w->f), 0);
-}
-
-static const char *
-at(struct web *w, const char *path)
-{
-    snprintf(w->text, sizeof w->text, "http://%s%s", bh_http_address(w->f.s), path);
-    return w->text;
-}
-
-/* Send; the body's text stays good as long as the reply is open. */
-static struct bh_http_res *
-ok(struct web *w, const struct bh_http_req *req, const char **body)
-{
-    struct bh_http_res *res = NULL;
-    int                 rc = bh_http_client_do(bh_ctx_background(), w->c, req, &res);
-
-    if (rc < 0)
-        test_failed(__FILE__, __LINE__, "%s: %s (%s)", req->url, bh_error_text(rc),
-                    bh_error_note());
-    if (body != NULL && bh_http_res_body(res, 64 << 20, body) < 0)
-        test_failed(__FILE__, __LINE__, "%s: body: %s", req->url, bh_error_note());
-    return res;
-}
-
-static struct bh_http_client_stats
-stats_of(struct web *w)
-{
-    struct bh_http_client_stats s;
-
-    bh_http_client_stats(w->c, &s);
-    return s;
-}
-
-/* Field names are small letters in HTTP/2. */
-static int
-count_any_case(const char *text, const char *part)
-{
-    int n = 0;
-
-    for (const char *p = strcasestr(text, part); p != NULL; p = strcasestr(p + 1, part))
-        n++;
-    return n;
-}
-
-#define EXPECT_FIELD(text, part)                                                               \
-    (strcasestr((text), (part)) != NULL                                                        \
-         ? (void)0                                                                             \
-         : test_failed(__FILE__, __LINE__, "no \"%s\" in %s", (part), (text)))
-
-/* Connections kept for the next request; one of HTTP/2 is, whatever became of a request. */
-static uint64_t
-kept(struct web *w)
-{
-    return HTTP2 ? stats_of(w).open : stats_of(w).idle;
-}
-
-#define CLOSED (HTTP2 ? 1 : 0)
+#include "client_fixture.h"
 
 /* ---- requests and replies ---------------------------------------------------------------- */
 
@@ -461,42 +219,54 @@ TEST_REAL(client, head_and_204_have_no_body)
     web_stop(&w);
 }
 
-/* ---- bodies of requests ------------------------------------------------------------------ */
-
-struct source {
-    size_t at, size, step, fail_at;
-    int    rewinds;
-    bool   panics;
-};
-
-static ssize_t
-source_read(void *arg, void *buffer, size_t size)
+TEST_REAL(client, compressed_bodies_are_unpacked_if_wanted)
 {
-    struct source *s = arg;
-    size_t         n = s->size - s->at;
+    struct bh_http_client_options o = { .gzip = true };
+    struct web                    w;
+    struct bh_http_res           *res;
+    const char                   *body;
 
-    if (s->fail_at > 0 && s->at >= s->fail_at) {
-        if (s->panics)
-            bh_panic("source broke");
-        return -EIO;
+    web_start(&w, &o);
+    res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/packed?how=well") }, NULL);
+    EXPECT(bh_http_res_header(res, "Content-Encoding") == NULL);
+    EXPECT_EQ(res->length, -1);
+    EXPECT_EQ(bh_http_res_body(res, 5, &body), 5);
+    EXPECT_STR(body, "hello");
+    bh_http_res_close(res);
+    res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/packed?how=well") }, NULL);
+    for (int i = 0; i < 5; i++) {
+        char byte;
+
+        EXPECT_EQ(bh_http_res_read(res, &byte, 1), 1);
+        EXPECT_EQ(byte, "hello"[i]);
     }
-    n = n < s->step ? n : s->step;
-    n = n < size ? n : size;
-    for (size_t i = 0; i < n; i++)
-        ((char *)buffer)[i] = (char)((s->at + i) * 7);
-    s->at += n;
-    return (ssize_t)n;
+    bh_http_res_close(res);
+    res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/packed?how=cut") }, NULL);
+    EXPECT_EQ(bh_http_res_body(res, 100, &body), -EBADMSG);
+    bh_http_res_close(res);
+    res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/packed?how=more") }, NULL);
+    EXPECT_EQ(bh_http_res_body(res, 100, &body), -EBADMSG);
+    bh_http_res_close(res);
+    res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/packed?how=well") }, NULL);
+    EXPECT_EQ(bh_http_res_body(res, 4, &body), -EMSGSIZE);
+    bh_http_res_close(res);
+    /* a request that speaks of it, or of ranges, is on its own */
+    res = ok(&w,
+             &(struct bh_http_req){ .url = at(&w, "/packed?how=well"),
+                                    .headers = BH_HTTP_HEADERS("Accept-Encoding", "br") },
+             &body);
+    EXPECT_STR(body, "plain");
+    bh_http_res_close(res);
+    res = ok(&w,
+             &(struct bh_http_req){ .url = at(&w, "/packed?how=well"),
+                                    .headers = BH_HTTP_HEADERS("Range", "bytes=0-") },
+             &body);
+    EXPECT_STR(body, "plain");
+    bh_http_res_close(res);
+    web_stop(&w);
 }
 
-static int
-source_rewind(void *arg)
-{
-    struct source *s = arg;
-
-    s->at = 0;
-    s->rewinds++;
-    return 0;
-}
+/* ---- bodies of requests ------------------------------------------------------------------ */
 
 static void
 expect_echo(struct web *w, const struct bh_http_req *req, size_t size)
@@ -888,243 +658,4 @@ TEST_REAL(client, a_panic_with_a_reply_open_leaks_nothing)
     EXPECT_PANIC("oops", panic_with_a_reply_open(&w));
     EXPECT_EQ(stats_of(&w).open, CLOSED);
     web_stop(&w); /* would panic */
-}
-
-/* ---- redirects --------------------------------------------------------------------------- */
-
-static struct bh_http_res *
-redirected(struct web *w, const char *method, int status, const char **body)
-{
-    char               path[64];
-    struct bh_http_req req = { .method = method, .body = "content", .body_size = 7 };
-
-    snprintf(path, sizeof path, "/to?status=%d&url=/describe%%3Fx", status);
-    req.url = at(w, path);
-    req.headers = BH_HTTP_HEADERS("Content-Type", "text/x", "Cookie", "c", "X", "y");
-    return ok(w, &req, body);
-}
-
-TEST_REAL(client, redirects_keep_or_change_the_method)
-{
-    static const struct {
-        const char *method;
-        int         status;
-        const char *then;
-    } cases[] = {
-        { "POST", 301, "GET" },    { "POST", 302, "GET" },      { "POST", 303, "GET" },
-        { "POST", 307, "POST" },   { "POST", 308, "POST" },     { "PUT", 301, "PUT" },
-        { "PUT", 303, "GET" },     { "DELETE", 302, "DELETE" }, { "DELETE", 307, "DELETE" },
-        { "PATCH", 308, "PATCH" },
-    };
-    struct web          w;
-    struct bh_http_res *res;
-    const char         *body;
-
-    web_start(&w, NULL);
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        bool same = strcmp(cases[i].method, cases[i].then) == 0;
-
-        res = redirected(&w, cases[i].method, cases[i].status, &body);
-        EXPECT_STARTS(body, cases[i].then);
-        EXPECT_HAS(body, " /describe?x\n");
-        EXPECT_FIELD(body, "Cookie: c\n");
-        EXPECT_EQ(count_any_case(body, "Content-Type: text/x"), same);
-        EXPECT_EQ(count_any_case(body, "Content-Length: 7"), same);
-        EXPECT_EQ(count_of(body, "[7] content"), same);
-        EXPECT_EQ(res->redirects, 1);
-        EXPECT_STR(res->url, at(&w, "/describe?x"));
-        bh_http_res_close(res);
-    }
-    EXPECT_EQ(stats_of(&w).dials, 1);
-    web_stop(&w);
-}
-
-TEST_REAL(client, a_source_is_rewound_for_a_redirect_or_the_redirect_is_the_reply)
-{
-    struct web          w;
-    struct bh_http_res *res;
-    const char         *body;
-    struct source       s = { .size = 10, .step = 3 };
-    struct bh_http_req  req = { .method = "POST", .source = source_read, .source_arg = &s };
-
-    web_start(&w, NULL);
-    req.url = at(&w, "/to?status=307&url=/describe");
-    res = ok(&w, &req, &body);
-    EXPECT_EQ(res->status, 307);
-    EXPECT_STR(body, "go there\n");
-    bh_http_res_close(res);
-    s.at = 0;
-    req.rewind = source_rewind;
-    res = ok(&w, &req, &body);
-    EXPECT_EQ(res->status, 200);
-    EXPECT_HAS(body, "[10]");
-    EXPECT_EQ(s.rewinds, 1);
-    bh_http_res_close(res);
-    web_stop(&w);
-}
-
-TEST_REAL(client, redirects_end)
-{
-    struct bh_http_client_options o = { .no_redirects = true };
-    struct web                    w;
-    struct bh_http_client        *plain;
-    struct bh_http_res           *res = NULL;
-
-    web_start(&w, NULL);
-    EXPECT_EQ(bh_http_client_get(bh_ctx_background(), w.c, at(&w, "/loop"), &res), -ELOOP);
-    EXPECT_EQ(stats_of(&w).sent, 11);
-    EXPECT_EQ(bh_http_client_get(bh_ctx_background(), w.c, at(&w, "/to?status=302&url=ftp://x"),
-                                 &res),
-              -EPROTONOSUPPORT);
-    EXPECT_EQ(
-        bh_http_client_get(bh_ctx_background(), w.c, at(&w, "/to?status=302&url=//x:y/"), &res),
-        -EINVAL);
-    EXPECT(res == NULL);
-    plain = bh_http_client_new(&o);
-    EXPECT_EQ(bh_http_client_get(bh_ctx_background(), plain, at(&w, "/loop"), &res), 0);
-    EXPECT_EQ(res->status, 302);
-    bh_http_res_close(res);
-    bh_http_client_free(plain);
-    web_stop(&w);
-}
-
-TEST_REAL(client, secrets_do_not_follow_to_another_origin_nor_back)
-{
-    struct web          w, other;
-    struct bh_http_res *res;
-    const char         *body;
-    char                path[300];
-    struct bh_http_req  req = { 0 };
-
-    web_start(&w, NULL);
-    web_start(&other, NULL);
-    req.headers =
-        BH_HTTP_HEADERS("authorization", "a", "Cookie", "c", "X", "y", "Host", "named.example");
-    snprintf(path, sizeof path, "/to?status=302&url=http://%s/describe",
-             bh_http_address(other.f.s));
-    req.url = at(&w, path);
-    res = ok(&w, &req, &body);
-    EXPECT_EQ(count_any_case(body, "uthorization"), 0);
-    EXPECT_EQ(count_any_case(body, "Cookie"), 0);
-    EXPECT_FIELD(body, "X: y\n");
-    EXPECT_EQ(count_of(body, "named.example"), 0);
-    EXPECT_HAS(body, bh_http_address(other.f.s));
-    bh_http_res_close(res);
-    /* there and back again */
-    snprintf(path, sizeof path,
-             "/to?status=302&url=http://%s/to%%3Fstatus%%3D302%%26url%%3Dhttp://%s/describe",
-             bh_http_address(other.f.s), bh_http_address(w.f.s));
-    req.url = at(&w, path);
-    res = ok(&w, &req, &body);
-    EXPECT_EQ(res->redirects, 2);
-    EXPECT_EQ(count_any_case(body, "uthorization"), 0);
-    EXPECT_EQ(count_any_case(body, "Cookie"), 0);
-    bh_http_res_close(res);
-    /* credentials of the URL are secret as well */
-    snprintf(path, sizeof path, "http://u:p@%s/to?status=302&url=http://%s/describe",
-             bh_http_address(w.f.s), bh_http_address(other.f.s));
-    res = ok(&w, &(struct bh_http_req){ .url = path }, &body);
-    EXPECT_EQ(count_any_case(body, "Authorization"), 0);
-    bh_http_res_close(res);
-    snprintf(path, sizeof path, "http://u:p@%s/to?status=302&url=/describe",
-             bh_http_address(w.f.s));
-    res = ok(&w, &(struct bh_http_req){ .url = path }, &body);
-    EXPECT_FIELD(body, "Authorization: Basic dTpw\n");
-    bh_http_res_close(res);
-    web_stop(&other);
-    web_stop(&w);
-}
-
-/* ---- retries ----------------------------------------------------------------------------- */
-
-TEST_REAL(client, statuses_are_retried_if_wanted)
-{
-    struct bh_http_client_options o = { .retry_statuses = true, .retry_delay = BH_MILLISECOND };
-    struct web                    w;
-    struct bh_http_res           *res;
-    const char                   *body;
-
-    web_start(&w, &o);
-    busy_left = 2;
-    res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/busy") }, &body);
-    EXPECT_STR(body, "at last\n");
-    EXPECT_EQ(res->retries, 2);
-    bh_http_res_close(res);
-    busy_left = 3;
-    res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/busy") }, &body);
-    EXPECT_STR(body, "busy\n"); /* three times is enough */
-    bh_http_res_close(res);
-    busy_left = 1;
-    res = ok(&w, &(struct bh_http_req){ .url = at(&w, "/busy"), .method = "POST" }, &body);
-    EXPECT_STR(body, "busy\n"); /* a POST is not sent twice ... */
-    bh_http_res_close(res);
-    busy_left = 1;
-    res = ok(&w,
-             &(struct bh_http_req){ .url = at(&w, "/busy"),
-                                    .method = "POST",
-                                    .headers = BH_HTTP_HEADERS("Idempotency-Key", "k") },
-             &body);
-    EXPECT_STR(body, "at last\n"); /* ... but with a key */
-    bh_http_res_close(res);
-    web_stop(&w);
-}
-
-TEST_REAL(client, retries_have_a_budget)
-{
-    struct bh_http_client_options o = { .retry_statuses = true, .retry_delay = 1 };
-    struct web                    w;
-
-    web_start(&w, &o);
-    busy_left = 1000000;
-    for (int i = 0; i < 100; i++)
-        bh_http_res_close(ok(&w, &(struct bh_http_req){ .url = at(&w, "/busy") }, NULL));
-    EXPECT(stats_of(&w).retries >= 18 &&
-           stats_of(&w).retries <= 20); /* 10 saved up, 10 earned */
-    EXPECT(stats_of(&w).exhausted > 0);
-    EXPECT_EQ(stats_of(&w).sent, 100 + stats_of(&w).retries);
-    web_stop(&w);
-}
-
-/* ---- inside a handler -------------------------------------------------------------------- */
-
-static int
-relay(struct bh_http_call *c, void *arg)
-{
-    struct web         *w = arg;
-    struct bh_http_res *res;
-    char                url[100], buffer[3000];
-    ssize_t             n;
-    int                 rc;
-
-    snprintf(url, sizeof url, "http://%s/%s?%s", bh_http_address(w->f.s),
-             bh_http_param(c, "rest"), c->query);
-    rc = bh_http_client_get(bh_http_ctx(c), w->c, url, &res);
-    if (rc < 0)
-        return bh_http_reply(c, 502, "%s\n", bh_error_note());
-    BH_DEFER(bh_http_res_close, res);
-    bh_http_start(c, res->status, bh_http_res_header(res, "Content-Type"), res->length);
-    while ((n = bh_http_res_read(res, buffer, sizeof buffer)) > 0)
-        if (bh_http_write(c, buffer, (size_t)n) < 0)
-            return 0;
-    return n < 0 ? (int)n : 0;
-}
-
-TEST_REAL(client, a_handler_may_use_it)
-{
-    struct web          w, front = { 0 };
-    struct bh_http_res *res;
-    const char         *body;
-
-    web_start(&w, NULL);
-    front.f.s = bh_http_server_new(NULL);
-    bh_http_use(front.f.s, bh_http_recover, NULL);
-    bh_http_handle(front.f.s, "GET /{rest...}", relay, &w);
-    fixture_start(&front.f);
-    front.c = bh_http_client_new(NULL);
-    res = ok(&front, &(struct bh_http_req){ .url = at(&front, "/bytes?how=length&n=300000") },
-             &body);
-    EXPECT_EQ(res->length, 300000);
-    bh_http_res_close(res);
-    web_stop(&front);
-    web_stop(&w);
 }

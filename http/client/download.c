@@ -39,6 +39,7 @@ hc_body_start(struct hc_res *x)
     }
     if (x->done)
         hc_release(x);
+    hc_gunzip_start(x);
 }
 
 /* ---- the end ----------------------------------------------------------------------------- */
@@ -222,13 +223,8 @@ read_chunked(struct hc_res *x, void *buffer, size_t size)
 }
 
 ssize_t
-bh_http_res_read(struct bh_http_res *res, void *buffer, size_t size)
+hc_read_body(struct hc_res *x, void *buffer, size_t size)
 {
-    struct hc_res *x = RES(res);
-
-    if (x->error != 0)
-        return bh_fail(x->error, "http: the body of this reply has failed before: %s",
-                       bh_error_text(x->error));
     if (x->done || size == 0)
         return 0;
     if (x->stream != NULL)
@@ -241,6 +237,21 @@ bh_http_res_read(struct bh_http_res *res, void *buffer, size_t size)
     default:
         return read_until_close(x, buffer, size);
     }
+}
+
+ssize_t
+bh_http_res_read(struct bh_http_res *res, void *buffer, size_t size)
+{
+    struct hc_res *x = RES(res);
+    ssize_t        n;
+
+    if (x->error != 0)
+        return bh_fail(x->error, "http: the body of this reply has failed before: %s",
+                       bh_error_text(x->error));
+    if (x->gunzip == NULL || size == 0)
+        return hc_read_body(x, buffer, size);
+    n = hc_gunzip_read(x, buffer, size);
+    return n < 0 ? body_failed(x, (int)n) : n;
 }
 
 /* ---- the whole --------------------------------------------------------------------------- */
@@ -264,12 +275,14 @@ bh_http_res_body(struct bh_http_res *res, size_t max, const char **data)
     size_t         size = 0, room = 0;
     ssize_t        n;
 
-    if (!x->done && x->left > max)
+    if (!x->done && x->gunzip == NULL && x->left > max)
         return bh_fail(-EMSGSIZE, "http: body of %lld bytes, over the limit of %zu",
                        (long long)x->pub.length, max);
     for (;;) {
         if (size == room) {
-            room = room > 0 ? 2 * room : x->left > 0 ? (size_t)x->left + 1 : 4096;
+            room = room > 0                           ? 2 * room
+                   : x->left > 0 && x->gunzip == NULL ? (size_t)x->left + 1
+                                                      : 4096;
             room = room > max ? max + 1 : room;
             if (make_room(x, room) < 0)
                 return -ENOMEM;
@@ -300,10 +313,11 @@ hc_finish(struct hc_res *x)
         x->k->impatient = true;
     while (n > 0 && x->k != NULL && x->stream == NULL && x->upload == NULL && x->head.keep &&
            read < HC_DRAIN_SIZE) {
-        n = bh_http_res_read(&x->pub, rest, sizeof rest);
+        n = hc_read_body(x, rest, sizeof rest);
         read += n > 0 ? (size_t)n : 0;
     }
     hc_release(x);
+    hc_gunzip_free(x);
 }
 
 /* ---- fields ------------------------------------------------------------------------------ */

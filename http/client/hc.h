@@ -9,7 +9,7 @@
  *     pool.c      connections by origin: taking, waiting, giving back, dialling
  *     exchange.c  HTTP/1 on a connection: request out, head in
  *     upload.c    bodies that are sent while the reply may already come
- *     download.c  the body of a reply
+ *     download.c  the body of a reply; gunzip.c: a compressed one
  *     response.c  reading a head; knows nothing of the rest, so that a fuzzer links it alone
  *     session.c   an HTTP/2 connection: frames in and out, its life
  *     stream.c    a request on one
@@ -166,9 +166,10 @@ struct hc_res {
     char             *trailer_text;
     uint32_t          trailer_size;
     struct hc_line   *trailers;
-    char             *whole; /* of bh_http_res_body */
-    bool              done;  /* the body has been read to its end */
-    int               error; /* of reading it: stays */
+    char             *whole;  /* of bh_http_res_body */
+    struct hc_gunzip *gunzip; /* of a compressed body; else NULL */
+    bool              done;   /* the body has been read to its end */
+    int               error;  /* of reading it: stays */
 };
 
 /* ---- request.c ------------------------------------------------------------------------ */
@@ -237,11 +238,21 @@ void hc_stream_fail(struct hc_stream *st);
 
 /* ---- download.c --------------------------------------------------------------------------- */
 
+/* hc_read_body -- bytes of the body as they were sent; 0 at its end; or an error. */
+ssize_t hc_read_body(struct hc_res *x, void *buffer, size_t size);
 /* hc_body_start -- the head is read: get ready for the body. */
 void hc_body_start(struct hc_res *x);
 /* hc_release -- give the connection back, or close it if it can't serve again. */
 void hc_release(struct hc_res *x);
 /* hc_finish -- the same, having read what is left of a body if that is little. */
 void hc_finish(struct hc_res *x);
+
+/* ---- gunzip.c -------------------------------------------------------------------------- */
+
+/* hc_gunzip_asks -- whether the request says, of the client's own accord, that gzip is welcome. */
+bool    hc_gunzip_asks(const struct hc_res *x);
+void    hc_gunzip_start(struct hc_res *x); /* if the body is compressed */
+void    hc_gunzip_free(struct hc_res *x);
+ssize_t hc_gunzip_read(struct hc_res *x, void *buffer, size_t size); /* as hc_read_body */
 
 #endif

@@ -187,6 +187,8 @@ hc_request_fields(struct hc_res *x, bool http1)
         add_field(&l, "User-Agent", x->c->o.user_agent);
     if (x->url.user != NULL && !x->stripped && hc_request_header(req, "Authorization") == NULL)
         add_field(&l, "Authorization", basic_credentials(x->arena, &x->url));
+    if (hc_gunzip_asks(x))
+        add_field(&l, "Accept-Encoding", "gzip");
     for (const char *const *h = req->headers; h != NULL && h[0] != NULL; h += 2)
         if (strcasecmp(h[0], "Host") != 0 && goes_along(x, h[0]))
             add_field(&l, h[0], h[1]);

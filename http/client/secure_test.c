@@ -21,6 +21,8 @@ extern char **environ;
 
 static char directory[] = "/tmp/bulkhead_client_XXXXXX";
 
+static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 static void
 shell(const char *format, ...)
 {

@@ -60,6 +60,7 @@ struct bh_http_client_options {
     bool     retry_statuses;    /* 502, 503 and 504 are failures worth a retry too */
     bool     no_http2;          /* do not offer HTTP/2 over TLS */
     bool     h2c;               /* speak HTTP/2 in the clear with http: URLs */
+    bool     gzip;              /* ask for compressed bodies, and unpack them */
     const char *user_agent;     /* "bulkhead/VERSION"; "": none */
     const char *connect_to;     /* dial this address (net.h) whatever the URL says: a Unix socket, a test */
     struct bh_tls_config *tls;  /* NULL: the system's authorities.  A reference is taken; whether
