@@ -665,6 +665,15 @@ TEST_REAL(http2, curl_nghttp_and_h2load_get_their_replies)
     stop(&f);
 }
 
+TEST_REAL(http2, strict_client_of_pythons_finds_nothing_wrong)
+{
+    struct fixture f;
+
+    start(&f);
+    with_server(&f, "/usr/bin/python3 test/h2_client.py ${U#http://}");
+    stop(&f);
+}
+
 TEST_REAL(http2, is_agreed_on_through_tls)
 {
     static char           directory[] = "/tmp/bulkhead_h2_XXXXXX";
