@@ -380,6 +380,12 @@ bh_http_serve(struct bh_ctx *ctx, struct bh_http_server *s)
     return rc;
 }
 
+bool
+bh_http_is_draining(struct bh_http_server *s)
+{
+    return atomic_load(&s->draining) || atomic_load(&s->stopped);
+}
+
 void
 bh_http_stop(struct bh_http_server *s)
 {

@@ -156,6 +156,8 @@ const char *bh_http_address(struct bh_http_server *s);
 int  bh_http_serve(struct bh_ctx *ctx, struct bh_http_server *s);
 void bh_http_stop(struct bh_http_server *s);
 
+/* bh_http_is_draining -- whether it has stopped, or is about to.  Any goroutine. */
+bool bh_http_is_draining(struct bh_http_server *s);
 /* bh_http_serve_until_signal -- the same until SIGTERM or SIGINT; a second one ends the process. */
 int bh_http_serve_until_signal(struct bh_http_server *s);
 
