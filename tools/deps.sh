@@ -38,6 +38,9 @@ test     nginx-light            a server we did not write, for the client
 test     chromium               clicks the buttons of the crash lab
 test     procps                 finds leftover processes of a test
 test     netbase                /etc/services: names of ports
+test     nodejs                 runs the next
+test     node-ws                a WebSocket client and server we did not write
+test     python3-websockets     and another
 lint     pmccabe                length of functions
 lint     codespell              spelling of comments and documents
 lint     clang-format           layout of the sources
