@@ -4,7 +4,7 @@
  *     hello plain|full ADDRESS [DIRECTORY [TLS_ADDRESS CERTIFICATE KEY]]
  *
  * plain: router, parser, recovery.  full: also an access log (to /dev/null), a
- * request id in the reply, and a deadline for every request.  Every reply is
+ * request id in the reply, counters, and a timeout.  Every reply is
  * "Hello, World!", as in the peers; or, at /static/, a file of the directory.
  */
 
@@ -17,6 +17,8 @@
 #include <bulkhead/go/timer.h>
 #include <bulkhead/http/files.h>
 #include <bulkhead/http/json.h>
+#include <bulkhead/http/limits.h>
+#include <bulkhead/http/monitor.h>
 #include <bulkhead/http/server.h>
 #include <bulkhead/http/tls.h>
 
@@ -36,29 +38,6 @@ echo(struct bh_http_call *c, void *arg)
 
     (void)arg;
     return rc < 0 ? rc : bh_http_reply_value(c, 200, value);
-}
-
-static int
-request_id(struct bh_http_call *c, void *arg)
-{
-    char  text[17];
-    char *digit = text + sizeof text - 1;
-
-    (void)arg;
-    *digit = '\0';
-    for (uint64_t id = c->id; id > 0; id >>= 4)
-        *--digit = "0123456789abcdef"[id & 15];
-    (void)bh_http_set_header(c, "X-Request-Id", digit);
-    return bh_http_next(c);
-}
-
-/* The deadline is the server's option: asking for the context arms it. */
-static int
-with_deadline(struct bh_http_call *c, void *arg)
-{
-    (void)arg;
-    (void)bh_http_ctx(c);
-    return bh_http_next(c);
 }
 
 struct arguments {
@@ -94,11 +73,12 @@ add_files(struct bh_http_server *s, const char *directory, struct bh_http_files 
 static int
 serve(const struct arguments *a)
 {
-    static int                   log_fd;
-    const struct bh_http_options o = {
-        .max_connections = 20000,
-        .request_timeout = a->full ? 30 * BH_SECOND : 0,
-        .idle_timeout = 600 * BH_SECOND,
+    static struct bh_http_timeout_options timeout = { .after = 30 * BH_SECOND };
+    static struct bh_http_counters        counters;
+    static int                            log_fd;
+    const struct bh_http_options          o = {
+                 .max_connections = 20000,
+                 .idle_timeout = 600 * BH_SECOND,
     };
     struct bh_http_server *s = bh_http_server_new(&o);
     struct bh_http_files  *files = NULL;
@@ -108,11 +88,12 @@ serve(const struct arguments *a)
     if (a->full) {
         log_fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
         bh_http_observe(s, bh_http_access_log, &log_fd);
-        bh_http_observe(s, request_id, NULL);
+        bh_http_observe(s, bh_http_identify, NULL);
+        bh_http_observe(s, bh_http_count, &counters);
     }
     bh_http_use(s, bh_http_recover, NULL);
     if (a->full)
-        bh_http_use(s, with_deadline, NULL);
+        bh_http_use(s, bh_http_timeout, &timeout);
     bh_http_handle(s, "GET /hello", hello, NULL);
     bh_http_handle(s, "POST /echo", echo, NULL);
     bh_http_handle(s, "GET /users/{id}", hello, NULL);
