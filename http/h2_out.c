@@ -34,7 +34,8 @@ ht_h2_append(struct ht_h2 *h2, const void *data, size_t size)
         h2->out = bigger;
         h2->out_room = room;
     }
-    memcpy(h2->out + h2->out_size, data, size);
+    if (size > 0)
+        memcpy(h2->out + h2->out_size, data, size);
     h2->out_size += size;
     return 0;
 }
