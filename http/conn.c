@@ -22,8 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUSY, IDLE, WAKING };            /* k->idle */
-#define WAKE_GRACE (5 * BH_MILLISECOND) /* for a request that is on its way */
+enum { BUSY, IDLE, WAKING }; /* k->idle */
 
 static void serve_turn(void *arg);
 
@@ -113,7 +112,7 @@ ht_conn_wake(struct ht_conn *k)
 
     if (!atomic_compare_exchange_strong(&k->idle, &idle, WAKING))
         return;
-    bh_conn_set_read_deadline(k->io.conn, bh_now() + WAKE_GRACE);
+    bh_conn_set_read_deadline(k->io.conn, bh_now() + k->s->o.drain_grace);
     atomic_store(&k->idle, IDLE);
 }
 
@@ -142,7 +141,7 @@ go_idle(struct ht_conn *k)
     /* Idle first, then look whether it drains: ht_conn_wake comes the other way. */
     atomic_store(&k->idle, IDLE);
     if (atomic_load(&s->draining))
-        bh_conn_set_read_deadline(k->io.conn, bh_now() + WAKE_GRACE);
+        bh_conn_set_read_deadline(k->io.conn, bh_now() + s->o.drain_grace);
     rc = ht_conn_arm(k);
     if (rc < 0)
         set_busy(k);

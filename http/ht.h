@@ -186,6 +186,7 @@ struct ht_reports {
 struct ht_listener {
     struct bh_listener   *l;
     struct bh_tls_config *tls; /* a reference; NULL: in the clear */
+    bool                  shared; /* the descriptor was given to us: others go on listening */
 };
 
 struct bh_http_server {
@@ -201,6 +202,7 @@ struct bh_http_server {
     struct bh_ctx      *ctx; /* of all requests; cancelled at the end of draining */
     struct bh_chan     *stop; /* closed by bh_http_stop */
     _Atomic bool        stopped, serving, draining;
+    struct bh_chan     *drained; /* closed when draining starts */
     struct bh_chan     *gone; /* a connection ended while draining */
 
     struct bh_mutex  lock;

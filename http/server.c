@@ -6,22 +6,41 @@
  * One goroutine per listener accepts; each connection gets a goroutine of its own,
  * with a large stack because handlers call foreign code.
  *
- * Draining: listeners close, idle connections are woken and close, busy ones send
- * "Connection: close" with their reply.  At drain_timeout the requests' contexts are
- * cancelled and the connections closed, which wakes whoever waits in one.  A handler
- * that still runs a second later is left alone, and the server's memory with it.
+ * Draining: what the listeners have queued is still accepted, then they close; idle
+ * connections have drain_grace for a request that is on its way, then close; busy ones
+ * send "Connection: close" with their reply.  So a client loses no request, unless it takes
+ * longer than that.  At drain_timeout the requests' contexts are cancelled and the
+ * connections closed, which wakes whoever waits in one.  A handler that still runs a second
+ * later is left alone, and the server's memory with it.
+ *
+ * Without descriptors nothing can be accepted, and clients would wait in the queue for ever.
+ * So each acceptor keeps one in reserve: giving it up, it accepts one client, and if there is
+ * none to take its place, tells that client 503 and takes the descriptor back.
  */
 
 #include "ht.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
 #include <malloc.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
-enum { FORCE_TIME_S = 1, ACCEPT_PAUSE_MS = 50 };
+enum {
+    FORCE_TIME_S = 1,
+    ACCEPT_PAUSE_MS = 50, /* without descriptors, memory */
+    ACCEPT_LAST_MS = 5,   /* for handshakes that are under way, when draining */
+    REFUSE_TIME_MS = 20,  /* for a client to take its 503 when descriptors are out */
+};
+
+static const char unavailable[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
+                                  "Retry-After: 1\r\nContent-Length: 0\r\n\r\n";
 
 /* ---- making one ------------------------------------------------------------------------ */
 
@@ -43,6 +62,7 @@ fill_defaults(struct bh_http_options *o)
     DEFAULT(write_timeout, 30 * BH_SECOND);
     DEFAULT(idle_timeout, 60 * BH_SECOND);
     DEFAULT(drain_timeout, 10 * BH_SECOND);
+    DEFAULT(drain_grace, 50 * BH_MILLISECOND);
     DEFAULT(stack_size, 256 << 10);
 #undef DEFAULT
 }
@@ -61,6 +81,7 @@ bh_http_server_new(const struct bh_http_options *options)
     s->limits = (struct ht_limits){ s->o.max_line, s->o.max_head, s->o.max_fields };
     s->ctx = bh_ctx_cancellable(bh_ctx_background());
     s->stop = BH_CHAN(char, 0);
+    s->drained = BH_CHAN(char, 0);
     s->gone = BH_CHAN(char, 1);
     return s;
 }
@@ -98,6 +119,7 @@ bh_http_server_free(struct bh_http_server *s)
     ht_router_free(&s->router);
     bh_ctx_end(s->ctx);
     bh_chan_unref(s->stop);
+    bh_chan_unref(s->drained);
     bh_chan_unref(s->gone);
     free(s);
 }
@@ -199,20 +221,26 @@ in_use(struct bh_http_server *s)
     return atomic_load(&s->open) > 0 || atomic_load(&s->background) > 0;
 }
 
-/* Tell a client that there is no room, without letting it hold anything for long. */
+/* Tell a client that there is no room, without letting it hold anything for longer than that. */
+static void
+say_unavailable(struct bh_conn *io, int64_t timeout_ns)
+{
+    char sink[512];
+
+    bh_conn_set_deadline(io, bh_now() + timeout_ns);
+    if (bh_write(io, unavailable, sizeof unavailable - 1) > 0 &&
+        bh_conn_shutdown_write(io) == 0)
+        while (bh_read(io, sink, sizeof sink) > 0)
+            continue;
+}
+
 static void
 turn_away(void *args)
 {
-    static const char reply[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
-                                "Retry-After: 1\r\nContent-Length: 0\r\n\r\n";
-    struct ht_conn   *k = *(struct ht_conn **)args;
-    char              sink[512];
+    struct ht_conn *k = *(struct ht_conn **)args;
 
-    bh_conn_set_deadline(k->io.conn, bh_now() + BH_SECOND);
-    if (k->from->tls == NULL && bh_write(k->io.conn, reply, sizeof reply - 1) > 0 &&
-        bh_conn_shutdown_write(k->io.conn) == 0)
-        while (bh_read(k->io.conn, sink, sizeof sink) > 0)
-            continue;
+    if (k->from->tls == NULL)
+        say_unavailable(k->io.conn, BH_SECOND);
     atomic_fetch_sub(&k->s->turning_away, 1);
     ht_conn_end(k);
 }
@@ -269,7 +297,98 @@ struct accepting {
     struct bh_http_server *s;
     struct ht_listener    *from;
     struct bh_waitgroup   *done;
+    int                    reserve; /* a descriptor, or -1 */
 };
+
+static void
+end_accepting(struct accepting *a)
+{
+    bh_listener_close(a->from->l);
+    if (a->reserve >= 0)
+        close(a->reserve);
+    bh_waitgroup_done(a->done);
+}
+
+/* Returns: whether there is a descriptor to spare. */
+static bool
+take_reserve(struct accepting *a)
+{
+    if (a->reserve < 0)
+        a->reserve = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return a->reserve >= 0;
+}
+
+static void
+accepted(struct accepting *a, struct bh_conn *io)
+{
+    if (take_reserve(a)) {
+        start_conn(a->s, a->from, io);
+        return;
+    }
+    atomic_fetch_add(&a->s->turned_away, 1);
+    if (a->from->tls == NULL)
+        say_unavailable(io, REFUSE_TIME_MS * BH_MILLISECOND);
+    bh_conn_free(io);
+    (void)take_reserve(a);
+}
+
+/* Returns: whether to go on, after an error of accepting. */
+static bool
+accept_failed(struct accepting *a, int rc)
+{
+    if (rc == BH_ECLOSED || rc == BH_EDEADLINE)
+        return false;
+    if (rc == -ECONNABORTED || rc == -EPROTO)
+        return true;
+    if ((rc == -EMFILE || rc == -ENFILE) && a->reserve >= 0) {
+        close(a->reserve);
+        a->reserve = -1;
+    } else {
+        bh_sleep(ACCEPT_PAUSE_MS * BH_MILLISECOND); /* others must close */
+    }
+    return true;
+}
+
+/*
+ * No more handshakes: what begins one is dropped, so that a client without an answer finds the
+ * port closed when it asks again, instead of a connection that nobody has accepted.
+ */
+static void
+drop_syns(int fd)
+{
+    enum { FLAGS = 13 /* byte of a TCP header */, SYN = 2, ACK = 16 };
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, FLAGS),
+        BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | ACK),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYN, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog program = { sizeof code / sizeof code[0], code };
+    int               protocol = 0;
+    socklen_t         size = sizeof protocol;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 &&
+        protocol == IPPROTO_TCP)
+        (void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+}
+
+/* Draining: those that have connected already shall not find it in vain. */
+static void
+accept_last(struct accepting *a)
+{
+    struct bh_listener *l = a->from->l;
+    int64_t             end = bh_now() + a->s->o.drain_timeout;
+    struct bh_conn     *io;
+
+    drop_syns(bh_listener_fd(l));
+    for (int64_t now = bh_now(); now < end; now = bh_now()) {
+        bh_listener_set_deadline(l, now + ACCEPT_LAST_MS * BH_MILLISECOND);
+        if (bh_accept(l, &io) < 0)
+            return;
+        accepted(a, io);
+    }
+}
 
 static void
 accept_loop(void *args)
@@ -278,17 +397,15 @@ accept_loop(void *args)
     struct bh_conn   *io;
     int               rc;
 
-    BH_DEFER(bh_waitgroup_done, a->done);
-    for (;;) {
+    BH_DEFER(end_accepting, a);
+    (void)take_reserve(a);
+    do {
         rc = bh_accept(a->from->l, &io);
         if (rc == 0)
-            start_conn(a->s, a->from, io);
-        else if (rc == BH_ECLOSED || atomic_load(&a->s->draining))
-            return;
-        else if (rc != -ECONNABORTED &&
-                 rc != -EPROTO) /* out of descriptors: others must close */
-            bh_sleep(ACCEPT_PAUSE_MS * BH_MILLISECOND);
-    }
+            accepted(a, io);
+    } while (rc == 0 || accept_failed(a, rc));
+    if (rc == BH_EDEADLINE && !a->from->shared)
+        accept_last(a);
 }
 
 /* ---- draining ------------------------------------------------------------------------------ */
@@ -368,12 +485,13 @@ bh_http_serve(struct bh_ctx *ctx, struct bh_http_server *s)
     BH_REQUIRE(!atomic_exchange(&s->serving, true));
     bh_waitgroup_add(&done, s->listener_count);
     for (int i = 0; i < s->listener_count; i++)
-        bh_go(accept_loop, &(struct accepting){ s, &s->listeners[i], &done });
+        bh_go(accept_loop, &(struct accepting){ s, &s->listeners[i], &done, -1 });
 
     (void)bh_select(BH_RECV(bh_ctx_done(ctx), NULL), BH_RECV(s->stop, NULL));
     atomic_store(&s->draining, true);
+    bh_close(s->drained);
     for (int i = 0; i < s->listener_count; i++)
-        bh_listener_close(s->listeners[i].l);
+        bh_listener_set_deadline(s->listeners[i].l, bh_now());
     bh_waitgroup_wait(&done);
     rc = drain(s);
     atomic_store(&s->serving, false);
@@ -391,6 +509,12 @@ bh_http_stop(struct bh_http_server *s)
 {
     if (!atomic_exchange(&s->stopped, true))
         bh_close(s->stop);
+}
+
+struct bh_chan *
+bh_http_draining(struct bh_http_server *s)
+{
+    return s->drained;
 }
 
 /* ---- signals --------------------------------------------------------------------------------- */

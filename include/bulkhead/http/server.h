@@ -25,6 +25,7 @@
 
 #include <bulkhead/http/http.h>
 
+struct bh_chan;
 struct bh_ctx;
 struct bh_http_group;
 struct bh_http_server;
@@ -49,6 +50,7 @@ struct bh_http_options {
     int64_t  idle_timeout;    /* ns, between requests: 60 s; closes */
     int64_t  request_timeout; /* ns, deadline of bh_http_ctx: 0, none */
     int64_t  drain_timeout;   /* ns, for requests in flight when stopping: 10 s */
+    int64_t  drain_grace;     /* ns, for a request on its way to an idle connection then: 50 ms */
     size_t   stack_size;      /* of handlers, bytes: 256 KiB */
     bool     half_close;      /* a client that ends its sending still waits; else it counts as gone */
     bool     redirect_slash;  /* 308 from "/a/" to "/a" or back, if only that has a route; else 404 */
@@ -146,9 +148,10 @@ const char *bh_http_address(struct bh_http_server *s);
 /*
  * bh_http_serve -- serve until ctx ends or bh_http_stop, then drain.
  *
- * Draining: no more connections are accepted, idle ones close at once, busy ones after
- * their request; background work of requests is waited for too.  What is left at
- * drain_timeout has its context cancelled and its connection closed.
+ * Draining: no more connections are accepted, idle ones close after drain_grace, busy ones
+ * after their request, whose reply says so ("Connection: close", GOAWAY); background work of
+ * requests is waited for too.  What is left at drain_timeout has its context cancelled and
+ * its connection closed.
  * Returns: 0; -EINVAL if bh_http_check finds a fault, noted; -ETIMEDOUT if handlers
  *          still ran one second after all that.
  * Blocks:  until drained.
@@ -158,6 +161,19 @@ void bh_http_stop(struct bh_http_server *s);
 
 /* bh_http_is_draining -- whether it has stopped, or is about to.  Any goroutine. */
 bool bh_http_is_draining(struct bh_http_server *s);
+
+/*
+ * bh_http_draining -- a channel that is closed when s starts to drain.
+ *
+ * For a handler without an end of its own, such as a stream of events: it should end then,
+ * before its context does.
+ *
+ *     bh_select(BH_RECV(events, &e), BH_RECV(bh_http_draining(bh_http_server_of(c)), NULL));
+ *
+ * Owns: the server.
+ */
+struct bh_chan *bh_http_draining(struct bh_http_server *s);
+
 /* bh_http_serve_until_signal -- the same until SIGTERM or SIGINT; a second one ends the process. */
 int bh_http_serve_until_signal(struct bh_http_server *s);
 
