@@ -212,6 +212,7 @@ struct bh_http_server {
     int              kit_count;
     struct ht_call  *free_calls;
     struct ht_sub   *free_subs;
+    _Atomic(struct ht_sub *) hot_sub; /* one of them, to be had without the lock */
     _Atomic int64_t  open, active, turning_away;
     _Atomic int64_t  background; /* goroutines of bh_http_go: they use the server too */
     _Atomic int64_t  peak; /* of open, since memory was last given back */

@@ -113,6 +113,8 @@ bh_http_server_free(struct bh_http_server *s)
         s->free_calls = x->next_free;
         free(x);
     }
+    if (atomic_load(&s->hot_sub) != NULL)
+        (void)ht_sub_free(atomic_load(&s->hot_sub));
     while (s->free_subs != NULL)
         s->free_subs = ht_sub_free(s->free_subs);
     ht_groups_free(s);

@@ -32,6 +32,12 @@
 
 #include "ht.h"
 
+enum {
+    RUNNING,
+    FINISHED, /* in time */
+    DETACHED, /* too late: nothing of the child counts any more */
+};
+
 struct ht_sub {
     struct ht_sub   *next; /* in the server's list */
     struct ht_call  *x, *y;
@@ -39,11 +45,11 @@ struct ht_sub {
     struct bh_chan  *done;   /* the child has finished, or panicked; room for one */
     struct bh_chan  *copied; /* its panic is the request's now */
     struct bh_timer *timer;
-    int64_t          deadline;
+    int64_t timer_at; /* when it rings; 0: not armed.  Left alone if that is early enough */
+    int64_t deadline;
 
-    struct bh_mutex lock;     /* of what the wire does, and of: */
-    bool            detached; /* too late: nothing of the child counts any more */
-    bool            finished; /* in time: done has been sent */
+    struct bh_mutex lock; /* of what the wire does; DETACHED is set under it */
+    _Atomic int     state;
 
     int                    rc; /* of the chain, and why */
     char                  *note;
@@ -79,7 +85,7 @@ send_head(struct ht_call *y, int64_t size)
 
     bh_mutex_lock(&t->lock);
     BH_DEFER(bh_mutex_unlock, &t->lock);
-    if (t->detached)
+    if (atomic_load(&t->state) == DETACHED)
         return gone();
     show(t->x, y);
     return ht_reply_begin(t->x, size);
@@ -92,7 +98,7 @@ send_part(struct ht_call *y, const void *data, size_t size, enum bh_http_part pa
 
     bh_mutex_lock(&t->lock);
     BH_DEFER(bh_mutex_unlock, &t->lock);
-    return t->detached ? gone() : ht_reply_pass(t->x, data, size, part);
+    return atomic_load(&t->state) == DETACHED ? gone() : ht_reply_pass(t->x, data, size, part);
 }
 
 static int
@@ -131,7 +137,7 @@ read_body(struct ht_call *y, void *buffer, size_t size)
 
     bh_mutex_lock(&t->lock);
     BH_DEFER(bh_mutex_unlock, &t->lock);
-    if (t->detached)
+    if (atomic_load(&t->state) == DETACHED)
         return ht_body_fail(y, gone(), "timed out");
     x->max_body = y->max_body;
     n = bh_http_read(&x->pub, buffer, size);
@@ -160,7 +166,7 @@ ht_sub_ctx(struct ht_sub *t)
 
     bh_mutex_lock(&t->lock);
     BH_DEFER(bh_mutex_unlock, &t->lock);
-    if (t->detached) {
+    if (atomic_load(&t->state) == DETACHED) {
         y->ctx = bh_ctx_cancellable(y->s->ctx);
         bh_ctx_cancel_cause(y->ctx, BH_EDEADLINE, "request timed out");
     } else {
@@ -196,13 +202,17 @@ ht_sub_release(struct ht_sub *t)
 {
     struct ht_call        *x = t->x;
     struct bh_http_server *s = x->s;
+    struct ht_sub         *none = NULL;
 
     bh_arena_reset(t->arena);
     t->y->arena = NULL;
-    bh_mutex_lock(&s->lock);
-    t->next = s->free_subs;
-    s->free_subs = t;
-    bh_mutex_unlock(&s->lock);
+    t->next = NULL;
+    if (!atomic_compare_exchange_strong(&s->hot_sub, &none, t)) {
+        bh_mutex_lock(&s->lock);
+        t->next = s->free_subs;
+        s->free_subs = t;
+        bh_mutex_unlock(&s->lock);
+    }
     ht_call_unref(x);
 }
 
@@ -224,8 +234,10 @@ new_sub(struct bh_http_server *s)
 static struct ht_sub *
 take_sub(struct bh_http_server *s)
 {
-    struct ht_sub *t;
+    struct ht_sub *t = atomic_exchange(&s->hot_sub, NULL);
 
+    if (t != NULL)
+        return t;
     bh_mutex_lock(&s->lock);
     t = s->free_subs;
     if (t != NULL)
@@ -255,7 +267,7 @@ make_sub(struct ht_call *x)
     struct ht_call *y = t->y;
 
     t->x = x;
-    t->detached = t->finished = false;
+    atomic_store_explicit(&t->state, RUNNING, memory_order_relaxed);
     t->rc = 0;
     t->note = NULL;
     t->panic = NULL;
@@ -294,13 +306,9 @@ make_sub(struct ht_call *x)
 static bool
 in_time(struct ht_sub *t)
 {
-    bool good;
+    int running = RUNNING;
 
-    bh_mutex_lock(&t->lock);
-    good = !t->detached;
-    t->finished = true;
-    bh_mutex_unlock(&t->lock);
-    return good;
+    return atomic_compare_exchange_strong(&t->state, &running, FINISHED);
 }
 
 static void
@@ -402,6 +410,7 @@ static bool
 detach(struct ht_sub *t)
 {
     struct ht_call *x = t->x;
+    int             running = RUNNING;
     bool            late;
 
     while (!bh_mutex_try_lock(&t->lock)) { /* it waits for the client */
@@ -409,10 +418,10 @@ detach(struct ht_sub *t)
             x->wire->interrupt(x);
         bh_sleep(BH_MILLISECOND);
     }
-    t->detached = !t->finished;
-    late = t->detached;
-    if (late)
-        atomic_fetch_add(&x->s->background, 1);
+    atomic_fetch_add(&x->s->background, 1); /* before the child can end it */
+    late = atomic_compare_exchange_strong(&t->state, &running, DETACHED);
+    if (!late)
+        atomic_fetch_sub(&x->s->background, 1);
     if (late && t->y->ctx != NULL)
         bh_ctx_cancel_cause(t->y->ctx, BH_EDEADLINE, "request timed out");
     bh_mutex_unlock(&t->lock);
@@ -476,24 +485,52 @@ adopt(struct ht_sub *t)
     return t->rc < 0 ? bh_fail(t->rc, "%s", t->note) : t->rc;
 }
 
+/* The timer may be armed for an earlier request, and rings in vain then: seldom, unlike requests. */
+static void
+arm(struct ht_sub *t, int64_t now)
+{
+    if (t->timer_at != 0 && t->timer_at <= t->deadline)
+        return;
+    t->timer_at = t->deadline;
+    (void)bh_timer_reset(t->timer, t->deadline - now);
+}
+
+/* Returns: false at the deadline. */
+static bool
+wait_for_child(struct ht_sub *t)
+{
+    enum { DONE, RING };
+    int64_t now;
+
+    while (bh_select([DONE] = BH_RECV(t->done, NULL), [RING] = BH_RECV(bh_timer_chan(t->timer),
+                                                                       NULL)) == RING) {
+        t->timer_at = 0;
+        now = bh_now();
+        if (now >= t->deadline)
+            return false;
+        arm(t, now);
+    }
+    return true;
+}
+
 int
 bh_http_timeout(struct bh_http_call *c, void *arg)
 {
-    enum { DONE, LATE };
     const struct bh_http_timeout_options *o = arg;
     struct ht_call                       *x = ht_own(c);
     struct ht_sub                        *t;
     uint64_t                              self = bh_id();
+    int64_t                               now;
     bool                                  late;
 
     if (o->after <= 0)
         return ht_next(x);
+    now = bh_now();
     t = make_sub(x);
-    t->deadline = bh_now() + o->after;
-    (void)bh_timer_reset(t->timer, o->after);
+    t->deadline = now + o->after;
+    arm(t, now);
     start_child(t);
-    late = bh_select([DONE] = BH_RECV(t->done, NULL), [LATE] = BH_RECV(bh_timer_chan(t->timer),
-                                                                       NULL)) == LATE;
+    late = !wait_for_child(t);
     if (late && !detach(t)) {
         bh_recv(t->done, NULL);
         late = false;
@@ -501,7 +538,6 @@ bh_http_timeout(struct bh_http_call *c, void *arg)
     atomic_store_explicit(&x->owner, self, memory_order_release);
     if (late)
         return answer_late(t, o);
-    (void)bh_timer_stop(t->timer);
     if (t->panic != NULL)
         raise_again(t);
     return adopt(t);
