@@ -46,7 +46,7 @@ CFLAGS_ALL := -std=gnu17 $(OPT) -g $(WARN) -Werror -fno-strict-aliasing -fno-omi
 CXX    := $(subst gcc,g++,$(subst clang,clang++,$(CC)))
 CXXFLAGS_ALL := -std=gnu++17 $(OPT) -g -Wall -Wextra -Werror -fno-strict-aliasing -fno-omit-frame-pointer \
           -fstack-clash-protection -fno-exceptions -fno-rtti -pthread $(sanflags) $(CXXFLAGS)
-LIBS   := $(if $(cross),,-Wl,--as-needed -lz -lzstd -lbrotlienc -lbrotlidec -lssl -lcrypto -lnghttp2 -lsimdjson -lstdc++) -pthread -ldl
+LIBS   := $(if $(cross),,-Wl,--as-needed -lz -lzstd -lbrotlienc -lbrotlidec -lssl -lcrypto -lnghttp2 -lsimdjson -lstdc++ -lm) -pthread -ldl
 RUNENV ?=
 
 all:

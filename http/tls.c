@@ -188,7 +188,8 @@ bh_tls_client(struct bh_tls_config *c, struct bh_conn *conn, const char *server_
     /* An address is no name to ask for, and is checked against other fields. */
     if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(t->ssl), server_name) != 1 &&
         (SSL_set1_host(t->ssl, server_name) != 1 ||
-         SSL_set_tlsext_host_name(t->ssl, server_name) != 1)) {
+         SSL_ctrl(t->ssl, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name,
+                  (void *)(uintptr_t)server_name) != 1)) {
         bh_tls_free(t);
         return bh_fail(-EINVAL, "tls: bad server name \"%s\"", server_name);
     }
