@@ -47,6 +47,7 @@ enum {
     HC_UPLOAD_BUFFER = 32768, /* of a source */
     HC_MAX_INTERIM = 16,      /* 1xx replies before the real one */
     HC_DRAIN_SIZE = 65536,    /* rest of a body read away to keep the connection */
+    HC_MAX_TRAILERS = 16,     /* of a request */
     HC_BUCKETS = 64,          /* of hosts */
 };
 

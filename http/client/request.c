@@ -31,6 +31,16 @@ static const char *const ours[] = {
     "Trailer",        "Upgrade",           "Expect",     NULL,
 };
 
+static bool
+are_too_many(const char *const *trailers)
+{
+    int count = 0;
+
+    for (; trailers != NULL && trailers[0] != NULL && trailers[1] != NULL; trailers += 2)
+        count++;
+    return count > HC_MAX_TRAILERS;
+}
+
 static int
 check_fields(const char *const *list, const char *what)
 {
@@ -64,6 +74,8 @@ hc_check(const struct bh_http_req *req)
     if (req->trailers != NULL && (req->source == NULL || req->source_length > 0))
         return bh_fail(-EINVAL,
                        "http: trailers need a body from a function, of unknown length");
+    if (are_too_many(req->trailers))
+        return bh_fail(-EINVAL, "http: more than %d trailers", HC_MAX_TRAILERS);
     rc = check_fields(req->headers, "header field");
     return rc < 0 ? rc : check_fields(req->trailers, "trailer");
 }

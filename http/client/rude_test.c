@@ -454,6 +454,7 @@ TEST_REAL(rude, a_new_connection_that_breaks_is_retried_with_a_delay)
     EXPECT(bh_now() - start >= (2 + 4) * BH_MILLISECOND); /* halves of 4 and 8 at least */
     bh_http_client_stats(r.c, &s);
     EXPECT_EQ(s.retries, 2);
+    wait_for_end(&r);
     EXPECT_EQ(ask(&r, &post, NULL), BH_EEOF); /* it may have been carried out */
     EXPECT_EQ(r.requests, 4);
     rude_stop(&r);

@@ -9,7 +9,8 @@
  * there, feeds libnghttp2, wakes whom it concerns and ends.  So a session that nobody
  * uses has no goroutine, and notices at once when the server closes it.
  * Writing is a goroutine of its own, while there is something to write: a request whose
- * context ends must not be the one that is stuck in the middle of another's frame.
+ * context ends must not be the one that is stuck in the middle of another's frame.  If the
+ * server has closed, writing stops, and the turns read on: replies may be on their way.
  *
  * Deadlines of reading drive what happens in silence.  With no stream open it is the end of
  * the idle time: goodbye.  With streams open, a PING; and if that stays unanswered as
@@ -118,7 +119,7 @@ pump(struct hc_h2 *h2)
     const uint8_t *data;
     ssize_t        n = 0;
 
-    while (h2->error == 0 && h2->out_size < HC_H2_WRITE &&
+    while (h2->error == 0 && !h2->deaf && h2->out_size < HC_H2_WRITE &&
            (n = nghttp2_session_mem_send(h2->session, &data)) > 0) {
         if (h2->out_size + (size_t)n > h2->out_room) {
             size_t room = h2->out_size + (size_t)n + 4096;
@@ -136,7 +137,7 @@ pump(struct hc_h2 *h2)
     }
     if (n < 0)
         kill_session(h2, -EPROTO);
-    return h2->error == 0 && h2->out_size > 0;
+    return h2->error == 0 && !h2->deaf && h2->out_size > 0;
 }
 
 static void
@@ -155,7 +156,9 @@ writer(void *args)
         bh_mutex_unlock(&h2->lock);
         n = ht_io_write(&h2->k->io, out, size);
         bh_mutex_lock(&h2->lock);
-        if (n < 0)
+        if (n == -EPIPE || n == -ECONNRESET)
+            h2->deaf = h2->retired = true;
+        else if (n < 0)
             kill_session(h2, (int)n);
         if (h2->out == NULL && h2->open > 0) {
             h2->out = out;
@@ -188,7 +191,7 @@ launch(struct hc_h2 *h2)
 void
 hc_h2_unlock(struct hc_h2 *h2)
 {
-    bool write = !h2->writing && h2->error == 0 &&
+    bool write = !h2->writing && h2->error == 0 && !h2->deaf &&
                  (nghttp2_session_want_write(h2->session) || (h2->closing && h2->open == 0));
     bool retire = h2->retired;
 

@@ -70,14 +70,15 @@ struct hc_h2 {
     unsigned          open;    /* streams of libnghttp2's */
     int               error;   /* dead: why */
     bool              writing; /* a writer is there, or on its way */
-    bool              closing; /* close when all is written and no stream is open */
-    bool              retired; /* takes no more requests; the pool has been told, or will be */
-    bool              used;    /* a request has been made */
-    bool              broken;  /* the server broke the rules, and we have said so */
-    bool              pinged;  /* and not answered */
-    int64_t           idle_until; /* open == 0: when to close */
-    char             *out;        /* frames to write; the writer's, while it writes */
-    size_t            out_size, out_room;
+    bool    deaf;       /* the server reads no more; what it sent before may still be there */
+    bool    closing;    /* close when all is written and no stream is open */
+    bool    retired;    /* takes no more requests; the pool has been told, or will be */
+    bool    used;       /* a request has been made */
+    bool    broken;     /* the server broke the rules, and we have said so */
+    bool    pinged;     /* and not answered */
+    int64_t idle_until; /* open == 0: when to close */
+    char   *out;        /* frames to write; the writer's, while it writes */
+    size_t  out_size, out_room;
 };
 
 /* hc_h2_unlock -- unlock, start a writer if there is something to write, tell the pool if it is retired. */

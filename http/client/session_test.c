@@ -388,9 +388,11 @@ close_in_body(struct peer *p)
 TEST_REAL(session, a_body_cut_short_is_an_error)
 {
     struct frames r;
+    int           rc;
 
     frames_start(&r, NULL, close_in_body);
-    EXPECT_EQ(ask(&r, NULL), BH_EEOF);
+    rc = ask(&r, NULL);
+    EXPECT(rc == BH_EEOF || rc == -ECONNRESET); /* as there is unread input or not */
     frames_stop(&r);
 }
 

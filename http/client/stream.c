@@ -19,8 +19,6 @@
 
 #include <bulkhead/go/panic.h>
 
-enum { MAX_TRAILERS = 16 };
-
 /* ---- fields as they come ----------------------------------------------------------------- */
 
 int
@@ -199,7 +197,7 @@ hc_read_source(nghttp2_session *session, int32_t id, uint8_t *buffer, size_t len
 {
     struct hc_stream *st = source->ptr;
     size_t            n = length < st->out_left ? length : st->out_left;
-    nghttp2_nv        nv[MAX_TRAILERS];
+    nghttp2_nv        nv[HC_MAX_TRAILERS];
     size_t            count = 0;
 
     (void)h2;
@@ -217,7 +215,7 @@ hc_read_source(nghttp2_session *session, int32_t id, uint8_t *buffer, size_t len
         return n > 0 ? (ssize_t)n : NGHTTP2_ERR_DEFERRED;
     *flags |= NGHTTP2_DATA_FLAG_EOF;
     for (const char *const *t = st->out_trailers; t != NULL && t[0] != NULL; t += 2)
-        if (count < MAX_TRAILERS)
+        if (count < HC_MAX_TRAILERS)
             nv[count++] = pair(t[0], t[1]);
     if (count > 0) {
         *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;

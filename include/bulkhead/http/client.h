@@ -60,7 +60,8 @@ struct bh_http_client_options {
     bool     retry_statuses;    /* 502, 503 and 504 are failures worth a retry too */
     bool     no_http2;          /* do not offer HTTP/2 over TLS */
     bool     h2c;               /* speak HTTP/2 in the clear with http: URLs */
-    bool     gzip;              /* ask for compressed bodies, and unpack them */
+    bool     gzip;              /* ask for compressed bodies and unpack them, unless a request has
+                                   an Accept-Encoding or a Range of its own */
     const char *user_agent;     /* "bulkhead/VERSION"; "": none */
     const char *connect_to;     /* dial this address (net.h) whatever the URL says: a Unix socket, a test */
     struct bh_tls_config *tls;  /* NULL: the system's authorities.  A reference is taken; whether
@@ -96,8 +97,9 @@ struct bh_http_req {
     void              *source_arg;
     int64_t            source_length;      /* if known; -1 or 0: it is sent in chunks */
     int              (*rewind)(void *arg); /* of the source, to send it again; NULL: it can't be */
-    const char *const *trailers;           /* read when the source has ended; sent in chunks only */
-    bool               expect_continue;    /* ask before sending the body */
+    const char *const *trailers;           /* at most 16; values are read when the source, of
+                                              unknown length, has ended */
+    bool               expect_continue;    /* ask before sending the body; not in HTTP/2 */
 };
 
 struct bh_http_res {
