@@ -198,7 +198,7 @@ bh_http_body(struct bh_http_call *c, const char **data)
     return x->body_size;
 }
 
-/* ---- what the handler left unread -------------------------------------------------- */
+/* ---- what the handler left unread ------------------------------------------------ */
 
 bool
 ht_body_discard(struct ht_call *x)

@@ -19,7 +19,7 @@
 
 #include <bulkhead/go/safe.h>
 
-/* ---- life ------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------ */
 
 static struct ht_call *
 take_free(struct bh_http_server *s, struct ht_kit *kit)
@@ -166,7 +166,7 @@ ht_own(struct bh_http_call *c)
              (unsigned long long)c->id, (unsigned long long)bh_id());
 }
 
-/* ---- the chain ---------------------------------------------------------------------- */
+/* ---- the chain ------------------------------------------------------------------- */
 
 struct place {
     struct ht_call *x;
@@ -212,7 +212,7 @@ ht_run(struct ht_call *x, const struct bh_http_group *group, int steps, bh_http_
     return ht_next(x);
 }
 
-/* ---- what was asked ------------------------------------------------------------------ */
+/* ---- what was asked -------------------------------------------------------------- */
 
 const char *
 bh_http_header(struct bh_http_call *c, const char *name)

@@ -52,7 +52,7 @@ fault(struct faults *f, const char *format, ...)
     f->count++;
 }
 
-/* ---- the chain ------------------------------------------------------------------ */
+/* ---- the chain ------------------------------------------------------------------- */
 
 /* It would not cover the routes that are there already. */
 static void

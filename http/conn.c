@@ -26,7 +26,7 @@ enum { BUSY, IDLE, WAKING }; /* k->idle */
 
 static void serve_turn(void *arg);
 
-/* ---- idle --------------------------------------------------------------------------- */
+/* ---- idle ------------------------------------------------------------------------ */
 
 void
 ht_kit_free(struct bh_http_server *s, struct ht_kit *kit)
@@ -148,7 +148,7 @@ go_idle(struct ht_conn *k)
     return rc;
 }
 
-/* ---- turns ---------------------------------------------------------------------------- */
+/* ---- turns ----------------------------------------------------------------------- */
 
 /* One goroutine's time with a connection. */
 struct turn {
@@ -333,7 +333,7 @@ ht_conn_start(struct ht_conn *k)
         ht_conn_end(k);
 }
 
-/* ---- for the upper protocols ----------------------------------------------------------- */
+/* ---- for the upper protocols ----------------------------------------------------- */
 
 void
 ht_conn_on_drain(struct ht_conn *k, void (*fn)(void *arg), void *arg)

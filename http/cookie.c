@@ -3,8 +3,9 @@
  *
  * A signed value is
  *
- *     base64url(value) "." expiry in hexadecimal "." base64url(HMAC-SHA256(key, name NUL value-part "." expiry))
+ *     base64url(value) "." expiry in hexadecimal "." base64url(code)
  *
+ * where the code is HMAC-SHA256, by a key, of the name, a NUL, and what stands before it;
  * so that neither value, name nor end can be changed without a key.  The code is compared
  * in constant time, with every key, before anything of the value is looked at.
  *
@@ -30,7 +31,7 @@
 
 enum { MIN_KEY = 16, MAC = 32, DEFAULT_AGE = 30 * 24 * 3600 };
 
-/* ---- what the client sent --------------------------------------------------------------- */
+/* ---- what the client sent -------------------------------------------------------- */
 
 /* cookie-octet of RFC 6265, and what browsers send besides: space and comma. */
 static bool
@@ -39,7 +40,10 @@ is_octet(char c)
     return c > ' ' - 1 && c != 0x7f && c != '"' && c != ';' && c != '\\';
 }
 
-/* name=value at p, of length bytes.  Returns: the value in the arena, or NULL if it is another or malformed. */
+/*
+ * name=value at p, of length bytes.  Returns: the value in the arena, or NULL if it is
+ * another or malformed.
+ */
 static const char *
 value_of(struct bh_arena *arena, const char *p, size_t length, const char *name)
 {
@@ -81,7 +85,7 @@ bh_http_cookie(struct bh_http_call *c, const char *name)
     return NULL;
 }
 
-/* ---- what is set -------------------------------------------------------------------------- */
+/* ---- what is set ----------------------------------------------------------------- */
 
 /* A path or domain: any printable character but the one that ends it. */
 static bool
@@ -139,7 +143,7 @@ bh_http_set_cookie(struct bh_http_call *c, const struct bh_http_cookie *k)
                        k->scripts ? "" : "; HttpOnly", same_site[k->same_site]));
 }
 
-/* ---- signed ---------------------------------------------------------------------------------- */
+/* ---- signed ---------------------------------------------------------------------- */
 
 /* base64url without padding.  out has room for size * 4 / 3 + 4. */
 static void
@@ -213,17 +217,16 @@ bh_http_sign_cookie(struct bh_http_call *c, const char *const *keys,
                     const struct bh_http_cookie *cookie)
 {
     struct bh_http_cookie k = *cookie;
-    size_t                size = strlen(k.value), length;
-    char                 *text = bh_arena_alloc(c->arena, size * 4 / 3 + 96);
+    size_t                size = strlen(k.value), length, room = size * 4 / 3 + 96;
+    char                 *text = bh_arena_alloc(c->arena, room);
+    int64_t               age = k.max_age > 0 ? k.max_age : DEFAULT_AGE;
     unsigned char         mac[MAC];
 
     check_keys(keys);
     encode(text, k.value, size);
     length = strlen(text);
-    length +=
-        (size_t)sprintf(text + length, ".%llx",
-                        (unsigned long long)time(NULL) +
-                            (unsigned long long)(k.max_age > 0 ? k.max_age : DEFAULT_AGE));
+    length += (size_t)snprintf(text + length, room - length, ".%llx",
+                               (unsigned long long)(time(NULL) + age));
     sign(mac, keys[0], k.name, text, length);
     text[length] = '.';
     encode(text + length + 1, mac, MAC);

@@ -158,7 +158,7 @@ ht_dispatch(struct ht_call *x)
     (void)ht_run(x, group, group->chain_length, fn, arg);
 }
 
-/* ---- the last boundary ------------------------------------------------------------------ */
+/* ---- the last boundary ----------------------------------------------------------- */
 
 struct guarded {
     struct bh_http_server *s;

@@ -104,7 +104,7 @@ stop(struct fixture *f)
     return rc;
 }
 
-/* ---- under load ------------------------------------------------------------------------- */
+/* ---- under load ------------------------------------------------------------------ */
 
 struct load {
     struct fixture      *f;
@@ -178,7 +178,7 @@ TEST_REAL(drain, under_load_no_request_is_lost)
     EXPECT_EQ(stop(&f), 0);
 }
 
-/* ---- whoever is there -------------------------------------------------------------------- */
+/* ---- whoever is there ------------------------------------------------------------ */
 
 TEST_REAL(drain, idle_connections_are_closed_in_less_than_100_ms)
 {
@@ -284,7 +284,7 @@ TEST_REAL(drain, who_does_not_end_in_time_is_said_so_and_left_alone)
     bh_chan_unref(go_on);
 }
 
-/* ---- signals -------------------------------------------------------------------------------- */
+/* ---- signals --------------------------------------------------------------------- */
 
 static void
 ask_stubborn(void *args)
@@ -326,7 +326,7 @@ TEST_DIES(drain, a_second_signal_is_immediate, 128 + SIGINT, "draining")
     (void)bh_http_serve_until_signal(f.s);
 }
 
-/* ---- without descriptors ----------------------------------------------------------------------- */
+/* ---- without descriptors --------------------------------------------------------- */
 
 enum { SOCKETS = 8, FILLERS = 200 };
 

@@ -261,7 +261,7 @@ TEST_REAL(filter, too_late_is_an_error_and_passing_outside_a_panic)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- trailers --------------------------------------------------------------------------- */
+/* ---- trailers -------------------------------------------------------------------- */
 
 static void
 start_trailers(struct fixture *f)
@@ -321,7 +321,7 @@ TEST_REAL(trailers, that_frame_are_a_panic_and_http_1_0_has_none)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- files ------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------- */
 
 static void
 make_file(size_t size)

@@ -59,7 +59,7 @@ bh_http_query_at(struct bh_http_call *c, unsigned i, const char **name, const ch
     return false;
 }
 
-/* ---- a form in the body ------------------------------------------------------------------ */
+/* ---- a form in the body ---------------------------------------------------------- */
 
 static int
 parse(struct bh_http_call *c, const char *text, size_t size)

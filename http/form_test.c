@@ -11,7 +11,7 @@
 
 static char answer[1 << 20], request[1 << 20];
 
-/* ---- pairs ------------------------------------------------------------------------------- */
+/* ---- pairs ----------------------------------------------------------------------- */
 
 static int
 list_query(struct bh_http_call *c, void *arg)
@@ -106,7 +106,7 @@ TEST_REAL(form, what_no_browser_sends_is_refused)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- several parts ------------------------------------------------------------------------------- */
+/* ---- several parts --------------------------------------------------------------- */
 
 static char directory[64] = "/tmp/bulkhead_form_XXXXXX";
 
@@ -254,16 +254,16 @@ TEST_REAL(multipart, a_large_part_streams_to_a_file_that_leaves_nothing_behind)
 
     EXPECT(mkdtemp(directory) != NULL);
     start(&f);
-    n = sprintf(body, PART("name=f; filename=x", ""));
+    n = snprintf(body, sizeof body, PART("name=f; filename=x", ""));
     n -= 2;
     memset(body + n, '-', 90000);
     n += 90000;
-    n += sprintf(body + n, "\r\n--XX--");
+    n += snprintf(body + n, sizeof body - (size_t)n, "\r\n--XX--");
     EXPECT_STR(post(&f, "/describe?save", TYPE, body, (size_t)n), "[f|x|text/plain|90000|]");
     EXPECT_HAS(post(&f, "/describe", TYPE, body, (size_t)n), "[f|x|text/plain|90000|--------]");
     /* too large for the file, or for the whole */
     memset(body + 90, '-', 100100);
-    sprintf(body + 90 + 100100, "\r\n--XX--");
+    snprintf(body + 90 + 100100, 20, "\r\n--XX--");
     post(&f, "/describe?save", TYPE, body, strlen(body));
     EXPECT_STR(answer, "");
     d = opendir(directory);

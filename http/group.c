@@ -23,7 +23,7 @@
 
 #include <bulkhead/go/panic.h>
 
-/* ---- making ----------------------------------------------------------------------- */
+/* ---- making ---------------------------------------------------------------------- */
 
 void
 ht_groups_init(struct bh_http_server *s)
@@ -150,7 +150,7 @@ ht_groups_free(struct bh_http_server *s)
     }
 }
 
-/* ---- requests without a route ------------------------------------------------------- */
+/* ---- requests without a route ---------------------------------------------------- */
 
 /* The innermost group that has both inside; either may be NULL. */
 static const struct bh_http_group *
@@ -175,7 +175,10 @@ join_group(const struct ht_route *route, void *arg)
     *group = common(*group, route->group);
 }
 
-/* How closely the host is named: 2 by itself, 1 by what follows its first label, 0 not at all; -1: another. */
+/*
+ * How closely the host is named: 2 by itself, 1 by what follows its first label, 0 not at
+ * all; -1: another.
+ */
 static int
 host_rank(const struct ht_pattern *p, const char *host)
 {

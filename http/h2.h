@@ -116,7 +116,7 @@ struct ht_h2 {
     int64_t notice_until; /* HT_H2_NOTICE: the final GOAWAY goes then at the latest */
 };
 
-/* ---- http2.c ------------------------------------------------------------------- */
+/* ---- http2.c --------------------------------------------------------------------- */
 
 /*
  * ht_h2_lock -- to be followed by BH_DEFER(ht_h2_unlock, h2).  If it is left by a panic from
@@ -153,7 +153,7 @@ int ht_h2_take_head(struct ht_call *x, struct h2_stream *st);
 /* ht_h2_take_trailers -- for bh_http_request_trailer. */
 void ht_h2_take_trailers(struct ht_call *x, struct h2_stream *st);
 
-/* ---- h2_out.c ---------------------------------------------------------------------- */
+/* ---- h2_out.c -------------------------------------------------------------------- */
 
 /* ht_h2_pump -- let libnghttp2 make frames, up to HT_H2_OUT_SIZE. */
 void ht_h2_pump(struct ht_h2 *h2);
@@ -173,7 +173,7 @@ ssize_t ht_h2_read_data(nghttp2_session *session, int32_t id, uint8_t *buffer, s
 int     ht_h2_send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8_t *head,
                         size_t length, nghttp2_data_source *source, void *h2);
 
-/* ---- h2_wire.c --------------------------------------------------------------------- */
+/* ---- h2_wire.c ------------------------------------------------------------------- */
 
 extern const struct ht_wire ht_http2_wire;
 /* ht_h2_fields -- name and value pairs for libnghttp2, in the arena.  Returns: how many. */

@@ -31,7 +31,7 @@ enum {
     NOISE_PER_SECOND = 1000,
 };
 
-/* ---- limits ----------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------- */
 
 /* Returns: whether that was too much. */
 static bool
@@ -77,7 +77,7 @@ on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *hd, void *arg)
     return nghttp2_session_terminate_session(session, NGHTTP2_ENHANCE_YOUR_CALM);
 }
 
-/* ---- header blocks -------------------------------------------------------------------------- */
+/* ---- header blocks --------------------------------------------------------------- */
 
 static int
 make_room(struct h2_block *b, size_t size, bool own)
@@ -251,7 +251,7 @@ on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
     return 0;
 }
 
-/* ---- bodies ------------------------------------------------------------------------------------- */
+/* ---- bodies ---------------------------------------------------------------------- */
 
 static bool
 keep(struct h2_stream *st, const uint8_t *data, size_t size)
@@ -298,7 +298,7 @@ on_data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data
     return 0;
 }
 
-/* ---- the end of streams ------------------------------------------------------------------------- */
+/* ---- the end of streams ---------------------------------------------------------- */
 
 static int
 on_stream_close(nghttp2_session *session, int32_t id, uint32_t error_code, void *arg)
@@ -351,7 +351,7 @@ on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
     }
 }
 
-/* ---- the session ------------------------------------------------------------------------------- */
+/* ---- the session ----------------------------------------------------------------- */
 
 static int
 set_options(nghttp2_option **options, const struct bh_http_options *o)

@@ -16,7 +16,7 @@
 #include <strings.h>
 #include <time.h>
 
-/* ---- fields --------------------------------------------------------------------------------- */
+/* ---- fields ---------------------------------------------------------------------- */
 
 static void
 set_field(nghttp2_nv *f, const char *name, size_t name_length, const char *value,
@@ -97,7 +97,7 @@ make_head(struct ht_call *x, struct head *h, int64_t size)
     h->count -= OURS - n;
 }
 
-/* ---- sending ---------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------- */
 
 /* Why nothing more goes out; 0 if it does. */
 static int
@@ -269,7 +269,7 @@ send_interim(struct ht_call *x, int status)
     return lost(st);
 }
 
-/* ---- the body of a request --------------------------------------------------------------------- */
+/* ---- the body of a request ------------------------------------------------------- */
 
 static ssize_t
 fail_body(struct ht_call *x, int rc)
@@ -311,7 +311,7 @@ read_body(struct ht_call *x, void *buffer, size_t size)
     return (ssize_t)size;
 }
 
-/* ---- the client leaves -------------------------------------------------------------------------- */
+/* ---- the client leaves ----------------------------------------------------------- */
 
 static void
 watch(struct ht_call *x)

@@ -164,7 +164,7 @@ same_letters(const char *a, const char *b, size_t length)
 }
 #define is_name(f, text) same_letters((f)->name, (text), sizeof(text) - 1)
 
-/* ---- where the head ends ------------------------------------------------- */
+/* ---- where the head ends --------------------------------------------------------- */
 
 static long
 refuse_find(struct ht_finder *f, int status, const char *reason)
@@ -209,7 +209,7 @@ ht_head_find(struct ht_finder *f, const char *data, size_t size, const struct ht
     return 0;
 }
 
-/* ---- one pass over a head --------------------------------------------------------- */
+/* ---- one pass over a head -------------------------------------------------------- */
 
 static int
 refuse(struct ht_head *h, int status, const char *reason)
@@ -473,7 +473,7 @@ ht_head_read(struct ht_finder *f, struct ht_head *h, char *data, size_t size,
     return rc > 0 ? end : rc < 0 ? rc : refuse(h, 400, "malformed request");
 }
 
-/* ---- strings ------------------------------------------------------------------------ */
+/* ---- strings --------------------------------------------------------------------- */
 
 void
 ht_head_move(struct ht_head *h, const char *from, char *to)

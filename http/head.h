@@ -88,7 +88,7 @@ bool ht_is_target(const char *text, size_t length);
 /* ht_is_value -- may be sent as a field's value: no control byte but tab. */
 bool ht_is_value(const char *text, size_t length);
 
-/* ---- target.c ----------------------------------------------------------- */
+/* ---- target.c -------------------------------------------------------------------- */
 
 struct ht_target {
     const char *path;  /* as sent, without the query; "*" for OPTIONS * */
@@ -109,7 +109,7 @@ int ht_target_parse(struct ht_target *t, struct ht_head *h);
  */
 long ht_unescape(char *out, const char *text, size_t length, bool plus);
 
-/* ---- chunk.c ------------------------------------------------------------ */
+/* ---- chunk.c --------------------------------------------------------------------- */
 
 /*
  * ht_chunk_next -- decode one step of a chunked body.

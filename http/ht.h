@@ -67,7 +67,7 @@ struct ht_place {
     int         line;
 };
 
-/* ---- pattern.c ------------------------------------------------------------ */
+/* ---- pattern.c ------------------------------------------------------------------- */
 
 struct ht_segment {
     const char *text; /* literal, or the parameter's name */
@@ -96,7 +96,7 @@ void ht_pattern_fini(struct ht_pattern *p);
 
 struct ht_call;
 
-/* ---- router.c ------------------------------------------------------------- */
+/* ---- router.c -------------------------------------------------------------------- */
 
 struct ht_route {
     struct ht_pattern     p;
@@ -139,7 +139,7 @@ const char *ht_router_allow(const struct ht_router *r, const char *host, const c
 /* ht_more -- the array with room for one more behind count.  Panics: without memory. */
 void *ht_more(void *array, int count, size_t size);
 
-/* ---- group.c ---------------------------------------------------------------- */
+/* ---- group.c --------------------------------------------------------------------- */
 
 struct ht_step {
     bh_http_fn            *fn;
@@ -175,7 +175,7 @@ void ht_groups_free(struct bh_http_server *s);
 /* ht_group_of -- whose middleware applies to a request for which no route was found. */
 const struct bh_http_group *ht_group_of(struct ht_call *x);
 
-/* ---- server.c --------------------------------------------------------------- */
+/* ---- server.c -------------------------------------------------------------------- */
 
 struct ht_reports {
     struct bh_mutex      lock;
@@ -226,7 +226,7 @@ void ht_server_conn_ended(struct bh_http_server *s);
 /* ht_server_background_ended -- a background goroutine is done with the server. */
 void ht_server_background_ended(struct bh_http_server *s);
 
-/* ---- conn.c ----------------------------------------------------------------- */
+/* ---- conn.c ---------------------------------------------------------------------- */
 
 /* What a connection needs only while it is busy; idle ones give theirs to the server. */
 struct ht_kit {
@@ -291,7 +291,7 @@ enum ht_after {
     HT_RESET,  /* close so that the peer cannot take it for a clean end */
 };
 
-/* ---- http1.c ---------------------------------------------------------------- */
+/* ---- http1.c --------------------------------------------------------------------- */
 
 extern const struct ht_wire ht_http1_wire;
 /* ht_http1_one -- read a request and answer it. */
@@ -313,7 +313,7 @@ int     ht_upgrade(struct ht_call *x, const char *protocol);
 ssize_t ht_raw_read(struct ht_call *x, void *buffer, size_t size); /* as bh_read */
 ssize_t ht_raw_write(struct ht_call *x, const void *data, size_t size);
 
-/* ---- http2.c ------------------------------------------------------------------ */
+/* ---- http2.c --------------------------------------------------------------------- */
 
 /* ht_h2_start -- k speaks HTTP/2.  Returns: false without memory. */
 bool ht_h2_start(struct ht_conn *k);
@@ -321,7 +321,7 @@ bool ht_h2_start(struct ht_conn *k);
 void ht_h2_turn(struct ht_conn *k);
 void ht_h2_free(struct ht_conn *k); /* the session only; a no-op without one */
 
-/* ---- dispatch.c ---------------------------------------------------------------- */
+/* ---- dispatch.c ------------------------------------------------------------------ */
 
 /* ht_dispatch -- run the chain for x, whose head is complete.  Panics: what escapes the chain. */
 void ht_dispatch(struct ht_call *x);
@@ -337,7 +337,7 @@ bool ht_guard(struct bh_http_server *s, struct ht_call *const *call, void (*fn)(
 
 struct ht_caught;
 
-/* ---- wire: how a call's body and reply travel -------------------------------------- */
+/* ---- wire: how a call's body and reply travel ------------------------------------ */
 
 /*
  * One for each protocol.  What sends returns 0 or the error that says the client is gone.
@@ -363,7 +363,7 @@ struct ht_wire {
     void (*interrupt)(struct ht_call *x);
 };
 
-/* ---- call.c --------------------------------------------------------------------- */
+/* ---- call.c ---------------------------------------------------------------------- */
 
 enum ht_reply_state {
     HT_REPLY_NONE,
@@ -479,14 +479,14 @@ int             ht_next(struct ht_call *x);
 int             ht_run(struct ht_call *x, const struct bh_http_group *group, int steps,
                        bh_http_fn *handler, void *arg);
 
-/* ---- middleware/timeout.c ------------------------------------------------------------ */
+/* ---- middleware/timeout.c -------------------------------------------------------- */
 
 void ht_sub_release(struct ht_sub *t); /* its call is over */
 struct ht_call *ht_sub_outer(const struct ht_sub *t); /* the call that it is part of */
 struct bh_ctx *ht_sub_ctx(struct ht_sub *t); /* a context for its call */
 struct ht_sub *ht_sub_free(struct ht_sub *t); /* Returns: the next in the list */
 
-/* ---- body.c ----------------------------------------------------------------------- */
+/* ---- body.c ---------------------------------------------------------------------- */
 
 /* ht_body_discard -- read away what the handler left.  Returns: whether that was all. */
 bool ht_body_discard(struct ht_call *x);
@@ -494,10 +494,13 @@ bool ht_body_discard(struct ht_call *x);
 int64_t ht_body_deadline(const struct ht_call *x);
 /* ht_body_fail -- note and return an error of the body; why is static. */
 ssize_t ht_body_fail(struct ht_call *x, int code, const char *why);
-/* ht_body_refuse -- note what is wrong with a body that was read; why lives as long as the call.  Returns: code. */
+/*
+ * ht_body_refuse -- note what is wrong with a body that was read; why lives as long as the
+ * call.  Returns: code.
+ */
 int ht_body_refuse(struct bh_http_call *c, int code, const char *why);
 
-/* ---- reply.c ---------------------------------------------------------------------- */
+/* ---- reply.c --------------------------------------------------------------------- */
 
 /* A filter of one reply. */
 struct ht_filter {
@@ -526,7 +529,7 @@ void ht_client_left(struct ht_call *x, int code);
 char *ht_put(char *at, const char *text);
 char *ht_put_number(char *at, uint64_t number);
 
-/* ---- recover.c ---------------------------------------------------------------------- */
+/* ---- recover.c ------------------------------------------------------------------- */
 
 /* What a panic leaves behind, noted by a deferred call while its stack is intact. */
 struct ht_caught {

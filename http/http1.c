@@ -26,7 +26,7 @@
 #include <string.h>
 #include <time.h>
 
-/* ---- input -------------------------------------------------------------------------- */
+/* ---- input ----------------------------------------------------------------------- */
 
 void
 ht_make_room(struct ht_conn *k)
@@ -92,7 +92,7 @@ ht_linger(struct ht_conn *k)
     }
 }
 
-/* ---- output ------------------------------------------------------------------------- */
+/* ---- output ---------------------------------------------------------------------- */
 
 static int
 write_out(struct ht_conn *k, const char *data, size_t size)
@@ -155,7 +155,7 @@ ht_out(struct ht_conn *k, const void *data, size_t size)
     return k->error;
 }
 
-/* ---- the head of a reply -------------------------------------------------------------- */
+/* ---- the head of a reply --------------------------------------------------------- */
 
 void
 ht_kit_set_time(struct ht_kit *kit, int64_t second)
@@ -289,7 +289,7 @@ send_head(struct ht_call *x, int64_t size)
     return k->error;
 }
 
-/* ---- the body of a reply ---------------------------------------------------------------- */
+/* ---- the body of a reply --------------------------------------------------------- */
 
 static int
 send_bytes(struct ht_call *x, const void *data, size_t size)
@@ -351,7 +351,7 @@ send_interim(struct ht_call *x, int status)
     return ht_flush(x->k);
 }
 
-/* ---- the body of a request ---------------------------------------------------------------- */
+/* ---- the body of a request ------------------------------------------------------- */
 
 static ssize_t
 body_ended(struct ht_call *x, ssize_t n)
@@ -499,7 +499,7 @@ const struct ht_wire ht_http1_wire = {
     .interrupt = interrupt,
 };
 
-/* ---- upgrade ---------------------------------------------------------------------------- */
+/* ---- upgrade --------------------------------------------------------------------- */
 
 int
 ht_upgrade(struct ht_call *x, const char *protocol)
@@ -542,7 +542,7 @@ ht_raw_write(struct ht_call *x, const void *data, size_t size)
     return ht_io_write(&x->k->io, data, size);
 }
 
-/* ---- a request and its reply --------------------------------------------------------------- */
+/* ---- a request and its reply ----------------------------------------------------- */
 
 /*
  * Returns: the offset behind the head, from in_start, its start being in f; 0 if the client

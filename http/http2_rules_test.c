@@ -10,7 +10,7 @@ static struct h2_client one;
 static struct h2_reply  reply;
 static struct bh_chan  *go_on, *events;
 
-/* ---- handlers -------------------------------------------------------------------------------- */
+/* ---- handlers -------------------------------------------------------------------- */
 
 static void
 tell(char event)
@@ -220,7 +220,7 @@ expect_alive(uint32_t id)
     EXPECT_EQ(h2_read(&one, id, &reply), 200);
 }
 
-/* ---- what is malformed --------------------------------------------------------------------------- */
+/* ---- what is malformed ----------------------------------------------------------- */
 
 TEST_REAL(http2_rules, malformed_request_is_reset_and_the_next_one_answered)
 {
@@ -397,7 +397,7 @@ TEST_REAL(http2_rules, head_that_continues_over_the_limit_is_431)
     stop(&f);
 }
 
-/* ---- what ends a connection ------------------------------------------------------------------------ */
+/* ---- what ends a connection ------------------------------------------------------ */
 
 struct wrong {
     const char *what;
@@ -490,7 +490,7 @@ TEST_REAL(http2_rules, unknown_frames_and_settings_are_ignored)
     stop(&f);
 }
 
-/* ---- floods ---------------------------------------------------------------------------------------- */
+/* ---- floods ---------------------------------------------------------------------- */
 
 static const struct {
     const char *what;
@@ -636,7 +636,7 @@ TEST_REAL(http2_rules, more_streams_than_allowed_are_refused)
     stop(&f);
 }
 
-/* ---- crashes ---------------------------------------------------------------------------------------- */
+/* ---- crashes --------------------------------------------------------------------- */
 
 TEST_REAL(http2_rules, crash_is_a_500_of_its_stream)
 {
@@ -727,7 +727,7 @@ TEST_REAL(http2_rules, storm_of_crashes_loses_no_other_request)
     stop(&f);
 }
 
-/* ---- chaos --------------------------------------------------------------------------------------------- */
+/* ---- chaos ----------------------------------------------------------------------- */
 
 struct rude {
     struct fixture      *f;
@@ -807,7 +807,7 @@ TEST_REAL(http2_rules, rude_clients_leave_nothing_behind)
     stop(&f);
 }
 
-/* ---- clients that leave ------------------------------------------------------------------------------- */
+/* ---- clients that leave ---------------------------------------------------------- */
 
 TEST_REAL(http2_rules, reset_ends_the_context_of_its_request)
 {
@@ -911,7 +911,7 @@ TEST_REAL(http2_rules, busy_connection_is_not_idle)
     stop(&f);
 }
 
-/* ---- the server ends it ------------------------------------------------------------------------------- */
+/* ---- the server ends it ---------------------------------------------------------- */
 
 TEST_REAL(http2_rules, connection_takes_max_requests_and_says_which_was_the_last)
 {

@@ -11,7 +11,7 @@
 static struct h2_client one;
 static struct h2_reply  reply;
 
-/* ---- handlers ----------------------------------------------------------------------------- */
+/* ---- handlers -------------------------------------------------------------------- */
 
 static int
 hello(struct bh_http_call *c, void *arg)
@@ -210,7 +210,7 @@ stop(struct fixture *f)
     bh_chan_unref(events);
 }
 
-/* ---- replies ------------------------------------------------------------------------------- */
+/* ---- replies --------------------------------------------------------------------- */
 
 TEST_REAL(http2, request_is_answered_and_the_next_ones_too)
 {
@@ -461,7 +461,7 @@ TEST_REAL(http2, client_that_does_not_read_is_cut_off)
     stop(&f);
 }
 
-/* ---- requests -------------------------------------------------------------------------------- */
+/* ---- requests -------------------------------------------------------------------- */
 
 TEST_REAL(http2, fields_are_seen_as_in_http1)
 {
@@ -624,7 +624,7 @@ TEST_REAL(http2, body_that_comes_too_slowly_is_408)
     stop(&f);
 }
 
-/* ---- clients that no one here wrote ------------------------------------------------------------- */
+/* ---- clients that no one here wrote ---------------------------------------------- */
 
 static char command[2048];
 

@@ -27,7 +27,7 @@
 #include <emmintrin.h>
 #endif
 
-/* ---- from text to a tree --------------------------------------------------------------- */
+/* ---- from text to a tree --------------------------------------------------------- */
 
 struct building {
     struct bh_arena *arena;
@@ -151,7 +151,7 @@ bh_json_parse(struct bh_arena *arena, const char *text, size_t size,
     return 0;
 }
 
-/* ---- reading a tree ----------------------------------------------------------------------- */
+/* ---- reading a tree -------------------------------------------------------------- */
 
 const struct bh_json *
 bh_json_get(const struct bh_json *object, const char *name)
@@ -209,7 +209,7 @@ bh_json_bool(const struct bh_json *object, const char *name, bool otherwise)
     return m != NULL && m->type == BH_JSON_BOOL ? m->boolean : otherwise;
 }
 
-/* ---- binding --------------------------------------------------------------------------------- */
+/* ---- binding --------------------------------------------------------------------- */
 
 /* Where in the document, for messages: a chain from the inside out. */
 struct place {
@@ -414,7 +414,7 @@ bh_json_bind(struct bh_arena *arena, const struct bh_json *object,
     return bind_object(arena, NULL, fields, object, out);
 }
 
-/* ---- of a request -------------------------------------------------------------------------------- */
+/* ---- of a request ---------------------------------------------------------------- */
 
 /* An application/json, or anything/something+json, whatever its parameters. */
 static bool
@@ -464,7 +464,7 @@ bh_http_bind(struct bh_http_call *c, const struct bh_json_field *fields, void *o
     return rc < 0 ? refuse_noted(c, rc) : 0;
 }
 
-/* ---- writing ---------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------- */
 
 static char *
 room_for(struct bh_json_out *o, size_t size)
@@ -727,7 +727,7 @@ bh_json_add_value(struct bh_json_out *o, const char *name, const struct bh_json 
         put_raw(o, "null", 4);
 }
 
-/* ---- printing ------------------------------------------------------------------------------------------ */
+/* ---- printing -------------------------------------------------------------------- */
 
 /* What stands behind a '%': flags of length, and the letter. */
 static int64_t

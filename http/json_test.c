@@ -84,7 +84,7 @@ TEST(json, what_is_not_json_is_an_error_with_a_note)
     bh_arena_free(arena);
 }
 
-/* ---- binding ------------------------------------------------------------------------------ */
+/* ---- binding --------------------------------------------------------------------- */
 
 struct item {
     const char *sku;
@@ -189,7 +189,7 @@ TEST(json, an_error_of_binding_names_the_field)
     bh_arena_free(arena);
 }
 
-/* ---- building ------------------------------------------------------------------------------ */
+/* ---- building -------------------------------------------------------------------- */
 
 TEST(json, what_is_built_reads_back)
 {
@@ -244,7 +244,7 @@ TEST(json, print_quotes_texts_and_knows_its_conversions)
     bh_arena_free(arena);
 }
 
-/* ---- over HTTP -------------------------------------------------------------------------------- */
+/* ---- over HTTP ------------------------------------------------------------------- */
 
 static char answer[1 << 16];
 

@@ -46,7 +46,7 @@ malformed(struct bh_multipart *m, const char *why)
     return ht_body_refuse(m->c, -EBADMSG, why);
 }
 
-/* ---- parameters of a field's value ------------------------------------------------------------- */
+/* ---- parameters of a field's value ----------------------------------------------- */
 
 /* The value at p, a token or quoted, decoded into the arena.  Returns: behind it; NULL if malformed. */
 static const char *
@@ -105,7 +105,7 @@ parameter(struct bh_arena *arena, const char *text, const char *name, const char
     return found != NULL;
 }
 
-/* ---- the window ------------------------------------------------------------------------------------ */
+/* ---- the window ------------------------------------------------------------------ */
 
 /* More bytes.  Returns: how many, 0 at the end of the body, or an error. */
 static ssize_t
@@ -179,7 +179,7 @@ take_data(struct bh_multipart *m, size_t size)
     m->ahead -= size;
 }
 
-/* ---- parts --------------------------------------------------------------------------------------------- */
+/* ---- parts ----------------------------------------------------------------------- */
 
 static int
 disposition(struct bh_multipart *m, const char *value)
@@ -344,7 +344,7 @@ bh_multipart_text(struct bh_multipart *m, size_t max, const char **text)
     return (ssize_t)size;
 }
 
-/* ---- files ------------------------------------------------------------------------------------------------ */
+/* ---- files ----------------------------------------------------------------------- */
 
 static void
 close_upload(void *arg)
@@ -416,7 +416,7 @@ bh_http_upload_link(const struct bh_http_upload *upload, const char *path)
     return 0;
 }
 
-/* ---- the start ----------------------------------------------------------------------------------------------- */
+/* ---- the start ------------------------------------------------------------------- */
 
 int
 bh_http_multipart(struct bh_http_call *c, const struct bh_multipart_options *options,

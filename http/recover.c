@@ -32,11 +32,12 @@ ht_note_stack(struct ht_caught *caught)
     caught->frame_count = count > 0 ? count : 0;
 }
 
-/* ---- the middleware ------------------------------------------------------------------ */
+/* ---- the middleware -------------------------------------------------------------- */
 
 struct boundary {
     struct ht_caught  caught;
     struct ht_call   *x;
+    struct ht_line   *lines;
     struct ht_line  **lines_end; /* as they were on entry */
     struct ht_filter *filters;
 };
@@ -52,10 +53,12 @@ answer_panic(struct boundary *b, const struct bh_panic *p)
         return BH_ECANCELED;
     }
     atomic_fetch_add_explicit(&x->s->panics, 1, memory_order_relaxed);
-    ht_report(x->s, x, p, x->carried != NULL ? x->carried : &b->caught, "handler", committed ? "aborted" : "500");
+    ht_report(x->s, x, p, x->carried != NULL ? x->carried : &b->caught, "handler",
+              committed ? "aborted" : "500");
     if (committed) {
         ht_break(x);
     } else {
+        x->lines = b->lines;
         *b->lines_end = NULL;
         x->lines_end = b->lines_end;
         ht_reply_error(x, 500, NULL);
@@ -98,12 +101,13 @@ bh_http_recover(struct bh_http_call *c, void *arg)
     b.x = ht_own(c);
     b.caught.done = false;
     b.caught.frame_count = 0;
+    b.lines = b.x->lines;
     b.lines_end = b.x->lines_end;
     b.filters = b.x->filters;
     return run_guarded(&b);
 }
 
-/* ---- reports --------------------------------------------------------------------------- */
+/* ---- reports --------------------------------------------------------------------- */
 
 static void
 copy_text(char *to, size_t size, const char *from)

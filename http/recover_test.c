@@ -501,7 +501,7 @@ TEST_REAL(recover, keeps_the_latest_reports_newest_first)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- background work ------------------------------------------------------------------- */
+/* ---- background work ------------------------------------------------------------- */
 
 struct work {
     struct bh_chan *started, *go_on, *done;

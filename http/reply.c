@@ -45,7 +45,7 @@ sent(struct ht_call *x, int rc)
     return x->error;
 }
 
-/* ---- filters ------------------------------------------------------------------------- */
+/* ---- filters --------------------------------------------------------------------- */
 
 /* Bytes that gather in memory. */
 struct ht_collected {
@@ -195,7 +195,7 @@ ht_reply_filter(struct ht_call *x, struct ht_filter *until)
     x->filters = until;
 }
 
-/* ---- the head ------------------------------------------------------------------------- */
+/* ---- the head -------------------------------------------------------------------- */
 
 /* size: of the body, or -1 if it has to be found out by reading it. */
 static void
@@ -205,7 +205,7 @@ commit(struct ht_call *x, int64_t size)
     x->reply = HT_REPLY_COMMITTED;
 }
 
-/* ---- fields -------------------------------------------------------------------------- */
+/* ---- fields ---------------------------------------------------------------------- */
 
 static void
 check_field(const char *name, const char *value)
@@ -284,7 +284,7 @@ bh_http_reply_header(struct bh_http_call *c, const char *name)
     return l != NULL ? l->value : NULL;
 }
 
-/* ---- replies at once ------------------------------------------------------------------ */
+/* ---- replies at once ------------------------------------------------------------- */
 
 static void
 begin(struct ht_call *x, int status, const char *type)
@@ -338,7 +338,7 @@ bh_http_reply(struct bh_http_call *c, int status, const char *format, ...)
     return 0;
 }
 
-/* ---- replies piece by piece -------------------------------------------------------------- */
+/* ---- replies piece by piece ------------------------------------------------------ */
 
 void
 bh_http_start(struct bh_http_call *c, int status, const char *type, int64_t length)
@@ -509,7 +509,7 @@ bh_http_flush(struct bh_http_call *c)
     return commit_started(x, BH_HTTP_FLUSH);
 }
 
-/* ---- the end ------------------------------------------------------------------------------- */
+/* ---- the end --------------------------------------------------------------------- */
 
 static bool
 wants_json(struct ht_call *x)

@@ -366,7 +366,7 @@ TEST_REAL(reply, no_content_has_neither_body_nor_length)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- what a handler sees ---------------------------------------------------------- */
+/* ---- what a handler sees --------------------------------------------------------- */
 
 TEST_REAL(call, query_values_are_unescaped_and_the_first_counts)
 {
@@ -445,7 +445,7 @@ TEST_REAL(call, a_body_is_read_in_pieces_or_kept_whole)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- the log ------------------------------------------------------------------------ */
+/* ---- the log --------------------------------------------------------------------- */
 
 TEST_REAL(log, a_line_says_who_asked_what_and_what_became_of_it)
 {
@@ -476,7 +476,7 @@ TEST_REAL(log, a_line_says_who_asked_what_and_what_became_of_it)
     close(ends[1]);
 }
 
-/* ---- signals -------------------------------------------------------------------------- */
+/* ---- signals --------------------------------------------------------------------- */
 
 struct serving {
     struct bh_http_server *s;

@@ -82,7 +82,7 @@ ht_router_add(struct ht_router *r, const char *prefix, const char *pattern)
     return route;
 }
 
-/* ---- the tree ------------------------------------------------------------------- */
+/* ---- the tree -------------------------------------------------------------------- */
 
 static struct ht_node *
 node_new(const char *text)
@@ -148,7 +148,7 @@ child_of(struct ht_node *n, const struct ht_segment *s)
     return n->literals[at];
 }
 
-/* ---- paths without parameters ------------------------------------------------------ */
+/* ---- paths without parameters ---------------------------------------------------- */
 
 static bool
 is_exact(const struct ht_pattern *p)
@@ -202,7 +202,7 @@ find_exact(const struct ht_site *site, const char *method, const char *path)
     return found;
 }
 
-/* ---- sites ---------------------------------------------------------------------------- */
+/* ---- sites ----------------------------------------------------------------------- */
 
 static int
 site_order(const void *a, const void *b)
@@ -329,7 +329,7 @@ sites_of(const struct ht_router *r, const char *host, struct bh_arena *arena,
     return n;
 }
 
-/* ---- matching ---------------------------------------------------------------------- */
+/* ---- matching -------------------------------------------------------------------- */
 
 struct walk {
     const char      *segments[HT_MAX_SEGMENTS]; /* as sent, for parameters */
@@ -473,7 +473,7 @@ ht_router_each(const struct ht_router *r, const char *host, const char *path,
             (void)walk_tree(&w, sites[i]->root, 0, 0);
 }
 
-/* ---- Allow ---------------------------------------------------------------------------- */
+/* ---- Allow ----------------------------------------------------------------------- */
 
 struct allow {
     struct bh_arena *arena;

@@ -264,7 +264,7 @@ TEST_PLAIN(router, a_route_of_a_group_stands_behind_the_prefix)
     EXPECT_STR(in_group("", ""), "the path must begin with /");
 }
 
-/* ---- the checks ------------------------------------------------------------------------ */
+/* ---- the checks ------------------------------------------------------------------ */
 
 #define EXPECT_FAULTS(s, n, part)                                                              \
     do {                                                                                       \

@@ -42,7 +42,7 @@ enum {
 static const char unavailable[] = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n"
                                   "Retry-After: 1\r\nContent-Length: 0\r\n\r\n";
 
-/* ---- making one ------------------------------------------------------------------------ */
+/* ---- making one ------------------------------------------------------------------ */
 
 static void
 fill_defaults(struct bh_http_options *o)
@@ -170,7 +170,7 @@ bh_http_stats(struct bh_http_server *s, struct bh_http_stats *stats)
     };
 }
 
-/* ---- accepting --------------------------------------------------------------------------- */
+/* ---- accepting ------------------------------------------------------------------- */
 
 static void
 note_peak(struct bh_http_server *s, int64_t open)
@@ -410,7 +410,7 @@ accept_loop(void *args)
         accept_last(a);
 }
 
-/* ---- draining ------------------------------------------------------------------------------ */
+/* ---- draining -------------------------------------------------------------------- */
 
 /* Returns: whether every connection, and all background work, ended in time. */
 static bool
@@ -467,7 +467,7 @@ drain(struct bh_http_server *s)
                    (long long)atomic_load(&s->open), (long long)atomic_load(&s->background));
 }
 
-/* ---- serving --------------------------------------------------------------------------------- */
+/* ---- serving --------------------------------------------------------------------- */
 
 int
 bh_http_serve(struct bh_ctx *ctx, struct bh_http_server *s)
@@ -519,7 +519,7 @@ bh_http_draining(struct bh_http_server *s)
     return s->drained;
 }
 
-/* ---- signals --------------------------------------------------------------------------------- */
+/* ---- signals --------------------------------------------------------------------- */
 
 struct watching {
     struct bh_http_server *s;

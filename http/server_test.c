@@ -321,7 +321,7 @@ TEST_REAL(server, expect_continue_is_answered_when_the_handler_reads)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- times ------------------------------------------------------------------------ */
+/* ---- times ----------------------------------------------------------------------- */
 
 TEST_REAL(server, a_slow_head_is_408_and_a_silent_client_is_closed)
 {
@@ -487,7 +487,7 @@ TEST_REAL(server, a_reply_survives_requests_pipelined_behind_a_close)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- draining ---------------------------------------------------------------------- */
+/* ---- draining -------------------------------------------------------------------- */
 
 static void
 make_gates(void)

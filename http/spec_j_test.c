@@ -133,7 +133,7 @@ TEST_REAL(J08, goexit_closes_the_connection_and_is_no_panic)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- goroutines of a handler -------------------------------------------------------- */
+/* ---- goroutines of a handler ----------------------------------------------------- */
 
 static void
 job_panics(struct bh_http_call *c, void *args)
@@ -197,7 +197,7 @@ TEST_DIES(J26, a_bare_goroutine_is_covered_by_no_middleware, 2, "panic: nobody r
     ask_to_end(&f, GET("/go"));
 }
 
-/* ---- timeouts ----------------------------------------------------------------------------- */
+/* ---- timeouts -------------------------------------------------------------------- */
 
 static struct bh_chan *go_on;
 
@@ -255,7 +255,7 @@ TEST_REAL(J11, a_panic_after_the_timeout_is_reported_too)
     bh_chan_unref(go_on);
 }
 
-/* ---- recovering by oneself ------------------------------------------------------------------ */
+/* ---- recovering by oneself ------------------------------------------------------- */
 
 static int
 recovers(struct bh_http_call *c, void *arg)
@@ -303,7 +303,7 @@ TEST_REAL(J13, recovered_before_any_output_the_reply_is_the_middlewares)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- connections -------------------------------------------------------------------------------- */
+/* ---- connections ----------------------------------------------------------------- */
 
 static int
 upgrades(struct bh_http_call *c, void *arg)

@@ -9,7 +9,7 @@ TEST_PLAIN(spec_k, every_row_of_the_table_has_its_test)
     expect_table('K', __FILE__);
 }
 
-/* ---- the boundary and its neighbours -------------------------------------------------- */
+/* ---- the boundary and its neighbours --------------------------------------------- */
 
 /* "before", "after", "deferred": what a middleware around came to. */
 static char trace[128];
@@ -165,7 +165,7 @@ TEST_REAL(K20, a_second_recovery_is_refused_at_start)
     EXPECT_HAS(faults, "the inner one hides the outer");
 }
 
-/* ---- half a reply ------------------------------------------------------------------------ */
+/* ---- half a reply ---------------------------------------------------------------- */
 
 TEST_REAL(K05, half_a_reply_is_never_completed)
 {
@@ -224,7 +224,7 @@ TEST_REAL(K07, fields_of_the_reply_that_failed_are_not_sent_with_the_500)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- values -------------------------------------------------------------------------------- */
+/* ---- values ---------------------------------------------------------------------- */
 
 static const char *
 say_error(const void *value)
@@ -334,7 +334,7 @@ TEST_REAL(K13, goexit_closes_the_connection)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- goroutines -------------------------------------------------------------------------------- */
+/* ---- goroutines ------------------------------------------------------------------ */
 
 static struct bh_chan *told;
 
@@ -415,7 +415,7 @@ TEST_REAL(K15, a_goroutine_that_recovers_by_itself_is_nobody_elses_business)
     bh_chan_unref(told);
 }
 
-/* ---- a recovery of one's own ------------------------------------------------------------------- */
+/* ---- a recovery of one's own ----------------------------------------------------- */
 
 static int
 recovers(struct bh_http_call *c, void *arg)
@@ -524,7 +524,7 @@ TEST_REAL(K19, a_report_has_nothing_of_the_requests_fields_or_query)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- what cannot be survived ----------------------------------------------------------------------- */
+/* ---- what cannot be survived ----------------------------------------------------- */
 
 static int
 corrupts(struct bh_http_call *c, void *arg)

@@ -59,7 +59,7 @@ ht_unescape(char *out, const char *text, size_t length, bool plus)
     return (long)n;
 }
 
-/* ---- host --------------------------------------------------------------- */
+/* ---- host ------------------------------------------------------------------------ */
 
 static const bool host_bytes[256] = {
     ['!'] = true, ['$' ... '.'] = true, ['0' ... '9'] = true, [';'] = true, ['='] = true,
@@ -103,7 +103,7 @@ is_host(const char *text, size_t length)
     return i == length || (text[i] == ':' && is_port(text + i + 1, length - i - 1));
 }
 
-/* ---- path --------------------------------------------------------------- */
+/* ---- path ------------------------------------------------------------------------ */
 
 static bool
 is_escaped_dot(const char *p)
@@ -150,7 +150,7 @@ path_fault(const char *path)
     }
 }
 
-/* ---- the whole ------------------------------------------------------------ */
+/* ---- the whole ------------------------------------------------------------------- */
 
 /* http://authority[/path][?query]: the path starts behind the authority. */
 static int

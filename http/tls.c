@@ -50,7 +50,7 @@ struct bh_tls {
     char              alpn[16];
 };
 
-/* ---- the BIO ------------------------------------------------------------------------------ */
+/* ---- the BIO --------------------------------------------------------------------- */
 
 static int
 bio_read(BIO *bio, char *buffer, int size)
@@ -124,7 +124,7 @@ bio_method(void)
     return none;
 }
 
-/* ---- making one ----------------------------------------------------------------------------- */
+/* ---- making one ------------------------------------------------------------------ */
 
 void
 bh_tls_free(struct bh_tls *t)
@@ -198,7 +198,7 @@ bh_tls_client(struct bh_tls_config *c, struct bh_conn *conn, const char *server_
     return 0;
 }
 
-/* ---- one step --------------------------------------------------------------------------------- */
+/* ---- one step -------------------------------------------------------------------- */
 
 enum outcome { DONE, WANTS_INPUT, CLOSED, FAILED };
 
@@ -316,7 +316,7 @@ flush(struct bh_tls *t, const struct step *s)
     return rc;
 }
 
-/* ---- reading -------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------- */
 
 struct span {
     void  *data;
@@ -384,7 +384,7 @@ bh_tls_pending(struct bh_tls *t)
     return pending;
 }
 
-/* ---- the handshake ----------------------------------------------------------------------------------- */
+/* ---- the handshake --------------------------------------------------------------- */
 
 static int
 call_handshake(struct bh_tls *t, void *arg)
@@ -412,7 +412,7 @@ bh_tls_handshake(struct bh_tls *t)
     }
 }
 
-/* ---- writing -------------------------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------- */
 
 static int
 call_write(struct bh_tls *t, void *arg)
@@ -478,7 +478,7 @@ bh_tls_shutdown(struct bh_tls *t)
     return s.outcome == FAILED ? s.error : flush(t, &s);
 }
 
-/* ---- what was agreed --------------------------------------------------------------------------------------- */
+/* ---- what was agreed ------------------------------------------------------------- */
 
 const char *
 bh_tls_alpn(struct bh_tls *t)

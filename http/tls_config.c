@@ -79,7 +79,7 @@ need(void *memory)
     return memory;
 }
 
-/* ---- tickets ---------------------------------------------------------------------------------- */
+/* ---- tickets --------------------------------------------------------------------- */
 
 enum { KEY_TIME_S = 12 * 3600 };
 
@@ -157,7 +157,7 @@ on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *ciph
     return !set_key(&keys[at], iv, cipher, mac, false) ? -1 : at == 0 ? 1 : 2;
 }
 
-/* ---- what the handshake asks ---------------------------------------------------------------------- */
+/* ---- what the handshake asks ----------------------------------------------------- */
 
 /* The certificate for the name that the client asks for, if it is not the first. */
 static int
@@ -194,7 +194,7 @@ on_protocols(SSL *ssl, const unsigned char **out, unsigned char *out_size,
     return SSL_TLSEXT_ERR_OK;
 }
 
-/* ---- states ---------------------------------------------------------------------------------------- */
+/* ---- states ---------------------------------------------------------------------- */
 
 void
 tls_state_unref(struct tls_state *s)
@@ -343,7 +343,7 @@ tls_config_state(struct bh_tls_config *c, enum tls_role role, struct tls_state *
     return rc;
 }
 
-/* ---- configurations ---------------------------------------------------------------------------------- */
+/* ---- configurations -------------------------------------------------------------- */
 
 struct bh_tls_config *
 bh_tls_config_new(void)

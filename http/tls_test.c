@@ -81,7 +81,7 @@ client_config(void)
     return c;
 }
 
-/* ---- two ends ------------------------------------------------------------------------------ */
+/* ---- two ends -------------------------------------------------------------------- */
 
 /* A server that echoes, on the other end of a pair of sockets. */
 struct ends {
@@ -369,7 +369,7 @@ TEST_REAL(tls, garbage_and_plain_http_are_errors_that_say_so)
     remove_certificates();
 }
 
-/* ---- configurations -------------------------------------------------------------------------- */
+/* ---- configurations -------------------------------------------------------------- */
 
 TEST_REAL(tls, bad_files_are_refused_and_reloading_keeps_what_was_good)
 {
@@ -404,7 +404,7 @@ TEST_REAL(tls, bad_files_are_refused_and_reloading_keeps_what_was_good)
     remove_certificates();
 }
 
-/* ---- programs we did not write ------------------------------------------------------------------ */
+/* ---- programs we did not write --------------------------------------------------- */
 
 static int
 hello(struct bh_http_call *c, void *arg)

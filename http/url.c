@@ -110,7 +110,7 @@ escapes_are_good(const char *text, size_t length)
     return true;
 }
 
-/* ---- authority ------------------------------------------------------------------ */
+/* ---- authority ------------------------------------------------------------------- */
 
 static int
 parse_user(struct bh_arena *arena, struct bh_url *u, const char *text, size_t length)
@@ -259,7 +259,7 @@ parse_authority(struct bh_arena *arena, struct bh_url *u, const char *text, size
     return 0;
 }
 
-/* ---- target ----------------------------------------------------------------------- */
+/* ---- target ---------------------------------------------------------------------- */
 
 /* How many bytes of a segment are a dot, plain or escaped; 0 if it is none. */
 static size_t
@@ -342,7 +342,7 @@ parse_target(struct bh_arena *arena, struct bh_url *u, const char *text)
     return 0;
 }
 
-/* ---- the whole ---------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------- */
 
 /* Returns: the length of "scheme:" at the start, 0 if there is none. */
 static size_t

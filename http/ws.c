@@ -36,7 +36,7 @@ enum {
     MESSAGE_KEPT = 1 << 16, /* a larger message's buffer goes when the next comes */
 };
 
-/* ---- waiting for input; under ws->read_lock ----------------------------------------------- */
+/* ---- waiting for input; under ws->read_lock -------------------------------------- */
 
 /* Make the reader look at the flags. */
 static void
@@ -149,7 +149,7 @@ receive(struct bh_ws *ws, void *to, size_t size)
     }
 }
 
-/* ---- reading; under ws->read_lock ------------------------------------------------------------ */
+/* ---- reading; under ws->read_lock ------------------------------------------------ */
 
 /* The peer broke the rules: tell it.  Returns: an error. */
 static int
@@ -361,7 +361,7 @@ bh_ws_read(struct bh_ws *ws, struct bh_ws_message *message)
     return 0;
 }
 
-/* ---- closing --------------------------------------------------------------------------------- */
+/* ---- closing --------------------------------------------------------------------- */
 
 /* Our close is out: until the peer's, its end, or the time is up.  Under ws->read_lock. */
 static int
@@ -447,7 +447,7 @@ bh_ws_compresses(const struct bh_ws *ws)
     return ws->terms.on;
 }
 
-/* ---- for the handshakes ------------------------------------------------------------------------ */
+/* ---- for the handshakes ---------------------------------------------------------- */
 
 void
 ht_ws_fill_defaults(struct bh_ws_options *to, const struct bh_ws_options *o)

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* ---- fields of the request -------------------------------------------------------- */
+/* ---- fields of the request ------------------------------------------------------- */
 
 /* The one value of a field.  Returns: NULL if it is absent or there twice. */
 static const char *
@@ -77,7 +77,7 @@ may_connect(struct bh_http_call *c, const char *const *origins)
     return false;
 }
 
-/* ---- agreeing ------------------------------------------------------------------------ */
+/* ---- agreeing -------------------------------------------------------------------- */
 
 static int
 refuse(struct bh_http_call *c, int status, const char *why)
@@ -138,7 +138,7 @@ choose_compression(struct bh_http_call *c, struct bh_ws *ws)
         }
 }
 
-/* ---- the request and the socket -------------------------------------------------------- */
+/* ---- the request and the socket -------------------------------------------------- */
 
 static void
 end_request(struct ht_call *x)

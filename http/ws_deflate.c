@@ -23,7 +23,7 @@ at_most(size_t size)
     return size < 1u << 30 ? (unsigned)size : 1u << 30;
 }
 
-/* ---- inflating ----------------------------------------------------------------------- */
+/* ---- inflating ------------------------------------------------------------------- */
 
 static int
 open_inflate(struct ht_ws_zip *z)
@@ -96,7 +96,7 @@ ht_ws_inflate_free(struct ht_ws_zip *z)
     z->open = false;
 }
 
-/* ---- deflating ------------------------------------------------------------------------ */
+/* ---- deflating ------------------------------------------------------------------- */
 
 void
 ht_ws_deflate_feed(struct ht_ws_zip *z, const void *data, size_t size)

@@ -26,7 +26,7 @@
 
 enum { HEAD_SIZE = 16384, FIELDS = 100, MEMORY = 1 << 20 };
 
-/* ---- addresses ---------------------------------------------------------------------- */
+/* ---- addresses ------------------------------------------------------------------- */
 
 /* ws is http and wss is https, but for the name. */
 static int
@@ -44,7 +44,7 @@ parse_url(struct bh_arena *arena, const char *text, struct bh_url *url)
                : rc;
 }
 
-/* ---- the request ---------------------------------------------------------------------- */
+/* ---- the request ----------------------------------------------------------------- */
 
 static void
 make_key(char key[32])
@@ -87,7 +87,7 @@ ask(struct bh_arena *arena, struct bh_ws *ws, const struct bh_url *url, const ch
     return n < 0 ? (int)n : 0;
 }
 
-/* ---- the answer ------------------------------------------------------------------------- */
+/* ---- the answer ------------------------------------------------------------------ */
 
 /* The one value of a field.  Returns: NULL if it is absent; "" if it is there twice. */
 static const char *
@@ -174,7 +174,7 @@ read_answer(struct bh_ws *ws, struct hc_head *h, char *text, size_t *end)
     return (ssize_t)used;
 }
 
-/* ---- the whole ---------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------- */
 
 static void
 give_up(struct bh_ws **ws)

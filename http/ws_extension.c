@@ -51,7 +51,7 @@ ht_ws_next_token(const char **at, size_t *length)
     return start;
 }
 
-/* ---- one extension ----------------------------------------------------------------- */
+/* ---- one extension --------------------------------------------------------------- */
 
 /* Bits of a window: -1 absent, 0 without a value. */
 struct extension {
@@ -141,7 +141,7 @@ next_extension(const char **at, struct extension *e)
     return *p == ',' || *p == '\0';
 }
 
-/* ---- server -------------------------------------------------------------------------- */
+/* ---- server ---------------------------------------------------------------------- */
 
 static int
 least(int a, int b)
@@ -183,7 +183,7 @@ ht_ws_choose(const char *field, const struct ht_ws_terms *want, struct ht_ws_ter
     return true;
 }
 
-/* ---- client -------------------------------------------------------------------------- */
+/* ---- client ---------------------------------------------------------------------- */
 
 void
 ht_ws_offer(const struct ht_ws_terms *want, char text[HT_WS_TERMS_SIZE])

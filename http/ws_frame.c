@@ -77,7 +77,7 @@ ht_utf8_next(uint32_t *state, const void *data, size_t size)
     return true;
 }
 
-/* ---- heads ------------------------------------------------------------------------- */
+/* ---- heads ----------------------------------------------------------------------- */
 
 static enum ht_ws_step
 bad(struct ht_ws_decoder *d, int code, const char *why)
@@ -168,7 +168,7 @@ read_head(struct ht_ws_decoder *d, const uint8_t *data, size_t size, size_t *use
     return HT_WS_MORE;
 }
 
-/* ---- payloads ------------------------------------------------------------------------ */
+/* ---- payloads -------------------------------------------------------------------- */
 
 bool
 ht_ws_is_close_code(unsigned code)
@@ -258,7 +258,7 @@ ht_ws_next(struct ht_ws_decoder *d, const uint8_t *data, size_t size, size_t *us
     }
 }
 
-/* ---- writing ------------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------- */
 
 size_t
 ht_ws_put_head(uint8_t *at, bool final, bool compressed, int opcode, const uint8_t *mask,

@@ -84,7 +84,7 @@ void ht_ws_mask(void *to, const void *from, size_t n, const uint8_t mask[4], uns
 /* ht_ws_is_close_code -- whether it may stand in a close frame. */
 bool ht_ws_is_close_code(unsigned code);
 
-/* ---- compression ------------------------------------------------------------------- */
+/* ---- compression ----------------------------------------------------------------- */
 
 /* What has been agreed on; seen from one side. */
 struct ht_ws_terms {
@@ -126,7 +126,7 @@ void    ht_ws_deflate_end(struct ht_ws_zip *z);
 void ht_ws_inflate_free(struct ht_ws_zip *z);
 void ht_ws_deflate_free(struct ht_ws_zip *z);
 
-/* ---- negotiation ------------------------------------------------------------------- */
+/* ---- negotiation ----------------------------------------------------------------- */
 
 enum { HT_WS_TERMS_SIZE = 160 }; /* room for a field of ours */
 

@@ -139,7 +139,7 @@ TEST_PLAIN(ws_frame, reads_every_length_whatever_the_pieces)
         }
 }
 
-/* ---- UTF-8 ------------------------------------------------------------------------ */
+/* ---- UTF-8 ----------------------------------------------------------------------- */
 
 /* The definition, slowly: decode, and look at what comes out. */
 static bool
@@ -194,7 +194,7 @@ TEST_PLAIN(ws_frame, knows_utf8_from_anything_else_at_every_split)
     EXPECT_EQ(HEAR(of_client, "\x81\x7e\x10\x00\xed\xa0")->code, 1007); /* at once */
 }
 
-/* ---- compression -------------------------------------------------------------------- */
+/* ---- compression ----------------------------------------------------------------- */
 
 static size_t
 deflated(struct ht_ws_zip *z, const void *data, size_t size, uint8_t *out, size_t room)
@@ -288,7 +288,7 @@ TEST_PLAIN(ws_deflate, what_is_deflated_inflates_with_every_window_and_memory)
         }
 }
 
-/* ---- negotiation --------------------------------------------------------------------- */
+/* ---- negotiation ----------------------------------------------------------------- */
 
 TEST_PLAIN(ws_extension, chooses_the_first_offer_that_it_can_meet)
 {

@@ -112,7 +112,7 @@ TEST_REAL(ws_peer, all_of_it_works_through_tls)
     bh_tls_config_unref(client);
 }
 
-/* ---- our client ---------------------------------------------------------------------- */
+/* ---- our client ------------------------------------------------------------------ */
 
 struct child {
     pid_t           pid;

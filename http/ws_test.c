@@ -95,7 +95,7 @@ dial(struct fixture *f, const char *path, const struct bh_ws_options *o)
     return ws;
 }
 
-/* ---- raw bytes ---------------------------------------------------------------------- */
+/* ---- raw bytes ------------------------------------------------------------------- */
 
 #define UPGRADE "Host: a\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
 #define KEY     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -174,7 +174,7 @@ close_code(struct bh_conn *c)
     return size < 2 ? 1005 : (uint8_t)answer[0] << 8 | (uint8_t)answer[1];
 }
 
-/* ---- handshakes ---------------------------------------------------------------------- */
+/* ---- handshakes ------------------------------------------------------------------ */
 
 TEST_REAL(ws, answers_the_handshake_of_the_rfc)
 {
@@ -324,7 +324,7 @@ TEST_REAL(ws, a_client_sees_through_servers_that_do_not_speak_it)
     bh_listener_free(l);
 }
 
-/* ---- messages ------------------------------------------------------------------------- */
+/* ---- messages -------------------------------------------------------------------- */
 
 static void
 fill(char *data, size_t size)
@@ -436,7 +436,7 @@ TEST_REAL(ws, bytes_behind_the_handshake_are_frames_already)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- rules ------------------------------------------------------------------------------ */
+/* ---- rules ----------------------------------------------------------------------- */
 
 TEST_REAL(ws, who_breaks_the_rules_is_told_by_code)
 {
@@ -519,7 +519,7 @@ TEST_REAL(ws, a_peer_that_just_leaves_is_no_close)
     bh_chan_unref(ended);
 }
 
-/* ---- limits ----------------------------------------------------------------------------- */
+/* ---- limits ---------------------------------------------------------------------- */
 
 TEST_REAL(ws, a_message_may_have_just_so_many_bytes_whatever_its_fragments)
 {
@@ -575,7 +575,7 @@ TEST_REAL(ws, a_small_message_cannot_inflate_beyond_the_limit)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- times ------------------------------------------------------------------------------- */
+/* ---- times ----------------------------------------------------------------------- */
 
 TEST_REAL(ws, a_silent_peer_is_pinged_and_one_that_is_dead_given_up)
 {
@@ -644,7 +644,7 @@ TEST_REAL(ws, a_context_ends_reading)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- ends ---------------------------------------------------------------------------------- */
+/* ---- ends ------------------------------------------------------------------------ */
 
 TEST_REAL(ws, a_handler_that_panics_closes_with_1011_and_sends_no_http)
 {
@@ -741,7 +741,7 @@ TEST_REAL(ws, either_side_closes_with_a_code_and_a_reason)
     EXPECT_EQ(result, 0);
 }
 
-/* ---- several goroutines ------------------------------------------------------------------- */
+/* ---- several goroutines ---------------------------------------------------------- */
 
 enum { WRITERS = 8, EACH = 50 };
 static struct bh_waitgroup writing;

@@ -33,7 +33,7 @@ enum {
     PACK_PIECE = 1 << 20, /* given to zlib at a time */
 };
 
-/* ---- frames; under ws->lock ---------------------------------------------------------- */
+/* ---- frames; under ws->lock ------------------------------------------------------ */
 
 static int
 put(struct bh_ws *ws, const uint8_t *data, size_t size)
@@ -137,7 +137,7 @@ check_open(struct bh_ws *ws)
     return 0;
 }
 
-/* ---- messages; under ws->lock ---------------------------------------------------------- */
+/* ---- messages; under ws->lock ---------------------------------------------------- */
 
 static int
 put_part(struct bh_ws *ws, const void *data, size_t size, bool last)
@@ -253,7 +253,7 @@ bh_ws_print(struct bh_ws *ws, const char *format, ...)
     return bh_ws_write(ws, BH_WS_TEXT, text, (size_t)n);
 }
 
-/* ---- messages piece by piece ------------------------------------------------------------ */
+/* ---- messages piece by piece ----------------------------------------------------- */
 
 static void
 end_turn(struct bh_ws *ws)

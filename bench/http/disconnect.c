@@ -114,7 +114,7 @@ main(int argc, char **argv)
     int   status;
 
     if (argc > 1)
-        tries = atoi(argv[1]);
+        tries = (int)strtol(argv[1], NULL, 10);
     if (argc > 2) {
         only = argv[2];
         return bh_main(app, NULL);

@@ -34,7 +34,7 @@ escaped(struct bh_http_call *c, const char *text, bool word)
         if (byte > ' ' - (word ? 0 : 1) && byte < 0x7f && byte != '"' && byte != '\\')
             *at++ = (char)byte;
         else
-            at += sprintf(at, "\\x%02x", byte);
+            at += snprintf(at, 5, "\\x%02x", byte);
     }
     *at = '\0';
     return *to != '\0' ? to : "-";

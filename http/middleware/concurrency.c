@@ -81,7 +81,7 @@ bh_http_concurrency_now(struct bh_http_concurrency *l, unsigned *running, unsign
     bh_mutex_unlock(&l->lock);
 }
 
-/* ---- the queue: with the lock -------------------------------------------------------------- */
+/* ---- the queue: with the lock ---------------------------------------------------- */
 
 static void
 put(struct bh_http_concurrency *l, struct waiter *w)
@@ -115,7 +115,7 @@ is_standing(const struct bh_http_concurrency *l, int64_t now)
     return l->waiting > 0 && now - l->well > INTERVAL;
 }
 
-/* ---- a place ----------------------------------------------------------------------------------- */
+/* ---- a place --------------------------------------------------------------------- */
 
 static void
 give_back(struct bh_http_concurrency *l)

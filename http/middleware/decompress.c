@@ -62,7 +62,7 @@ make_decoder(struct decompressing *d)
         bh_panic("http: out of memory for a decompressor");
 }
 
-/* ---- steps ---------------------------------------------------------------------------- */
+/* ---- steps ----------------------------------------------------------------------- */
 
 /* Each takes input and fills up to size bytes.  Returns: how many, or -EBADMSG. */
 

@@ -488,7 +488,7 @@ TEST_REAL(files, cut_off_while_being_sent_break_the_transfer)
     stop();
 }
 
-/* ---- at a time ------------------------------------------------------------------------ */
+/* ---- at a time ------------------------------------------------------------------- */
 
 struct crowd {
     struct bh_chan *done;

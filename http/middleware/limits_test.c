@@ -36,7 +36,7 @@ crash(struct bh_http_call *c, void *arg)
     bh_panic("crash");
 }
 
-/* ---- size ---------------------------------------------------------------------------------- */
+/* ---- size ------------------------------------------------------------------------ */
 
 TEST_REAL(body_limit, counts_instead_of_the_servers)
 {
@@ -62,7 +62,7 @@ TEST_REAL(body_limit, counts_instead_of_the_servers)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- rate ------------------------------------------------------------------------------------ */
+/* ---- rate ------------------------------------------------------------------------ */
 
 static const char *
 key_from_query(struct bh_http_call *c, void *arg)
@@ -165,7 +165,7 @@ TEST_REAL(rate_limit, without_a_rate_is_a_panic)
                  bh_http_rate_new(&(struct bh_http_rate_options){ 0 }));
 }
 
-/* ---- number -------------------------------------------------------------------------------------- */
+/* ---- number ---------------------------------------------------------------------- */
 
 static int
 hold(struct bh_http_call *c, void *arg)

@@ -54,7 +54,7 @@ bh_http_measure(struct bh_http_call *c, void *arg)
     return meter->done != NULL ? run(&m) : bh_http_next(c);
 }
 
-/* ---- counting ---------------------------------------------------------------------------- */
+/* ---- counting -------------------------------------------------------------------- */
 
 static void
 add(_Atomic uint64_t *counter, uint64_t n)

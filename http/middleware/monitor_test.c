@@ -26,7 +26,7 @@ handler(struct bh_http_call *c, void *arg)
     return bh_http_reply(c, 200, "%s", bh_http_request_id(c));
 }
 
-/* ---- ids ----------------------------------------------------------------------------------- */
+/* ---- ids ------------------------------------------------------------------------- */
 
 static void
 start_ids(struct fixture *f, struct bh_http_identify_options *o)
@@ -101,7 +101,7 @@ TEST_REAL(request_id, without_the_middleware_is_empty)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
-/* ---- logs ------------------------------------------------------------------------------------- */
+/* ---- logs ------------------------------------------------------------------------ */
 
 /* The line that a request leaves. */
 static const char *
@@ -167,7 +167,7 @@ TEST_REAL(log, json_lines_can_be_parsed_whatever_the_client_sends)
     bh_arena_free(arena);
 }
 
-/* ---- measuring -------------------------------------------------------------------------------- */
+/* ---- measuring ------------------------------------------------------------------- */
 
 static int                    begun, ended;
 static struct bh_http_outcome last;
@@ -227,7 +227,7 @@ TEST_REAL(measure, every_request_ends_once_however_it_ends)
     EXPECT(bh_http_latency(&n, 0.99) >= bh_http_latency(&n, 0.1));
 }
 
-/* ---- health -------------------------------------------------------------------------------------- */
+/* ---- health ---------------------------------------------------------------------- */
 
 static int verdict;
 

@@ -106,7 +106,7 @@ bh_http_rate_free(struct bh_http_rate *r)
     free(r);
 }
 
-/* ---- buckets: with the shard's lock --------------------------------------------------- */
+/* ---- buckets: with the shard's lock ---------------------------------------------- */
 
 static uint64_t
 hash_of(uint64_t seed, const char *key)
@@ -153,6 +153,7 @@ static struct bucket *
 find(struct shard *s, uint64_t hash, const char *key)
 {
     struct bucket *b = s->slots[hash & s->mask];
+    size_t         size = strlen(key) + 1;
 
     while (b != NULL && (b->hash != hash || strcmp(b->key, key) != 0))
         b = b->next_in_slot;
@@ -163,12 +164,12 @@ find(struct shard *s, uint64_t hash, const char *key)
     }
     if (s->count == s->max)
         forget(s, s->oldest);
-    b = malloc(sizeof *b + strlen(key) + 1);
+    b = malloc(sizeof *b + size);
     if (b == NULL)
         return NULL;
     b->hash = hash;
     b->full_at = 0;
-    strcpy(b->key, key);
+    memcpy(b->key, key, size);
     b->next_in_slot = s->slots[hash & s->mask];
     s->slots[hash & s->mask] = b;
     put_newest(s, b);
@@ -204,7 +205,7 @@ take(struct bh_http_rate *r, const char *key, int64_t *full_in)
     return wait;
 }
 
-/* ---- the middleware --------------------------------------------------------------------- */
+/* ---- the middleware -------------------------------------------------------------- */
 
 /* The client's address, an IPv6 one without its last half. */
 static const char *

@@ -57,7 +57,7 @@ struct ht_sub {
     struct ht_caught       caught;
 };
 
-/* ---- y's wire: x's, while that is allowed ------------------------------------------------ */
+/* ---- y's wire: x's, while that is allowed ---------------------------------------- */
 
 static int
 gone(void)
@@ -157,7 +157,7 @@ static const struct ht_wire timed_wire = {
     .read = read_body,
 };
 
-/* ---- y's context --------------------------------------------------------------------------- */
+/* ---- y's context ----------------------------------------------------------------- */
 
 struct bh_ctx *
 ht_sub_ctx(struct ht_sub *t)
@@ -175,7 +175,7 @@ ht_sub_ctx(struct ht_sub *t)
     return y->ctx;
 }
 
-/* ---- life ------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------ */
 
 struct ht_sub *
 ht_sub_free(struct ht_sub *t)
@@ -300,7 +300,7 @@ make_sub(struct ht_call *x)
     return t;
 }
 
-/* ---- the child -------------------------------------------------------------------------------- */
+/* ---- the child ------------------------------------------------------------------- */
 
 /* It has ended.  Returns: whether that was in time. */
 static bool
@@ -391,7 +391,7 @@ child_main(void *args)
     run_guarded(t);
 }
 
-/* ---- the request's goroutine --------------------------------------------------------------------- */
+/* ---- the request's goroutine ----------------------------------------------------- */
 
 static void
 start_child(struct ht_sub *t)

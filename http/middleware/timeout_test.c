@@ -17,7 +17,7 @@ static struct bh_http_timeout_options ample = { .after = 5 * BH_SECOND };
 
 static const char key;
 
-/* ---- handlers --------------------------------------------------------------------------- */
+/* ---- handlers -------------------------------------------------------------------- */
 
 static int
 quick(struct bh_http_call *c, void *arg)
@@ -158,7 +158,7 @@ ask(struct bh_conn *c, const char *request)
     read_reply(c, answer, sizeof answer);
 }
 
-/* ---- in time ------------------------------------------------------------------------------ */
+/* ---- in time --------------------------------------------------------------------- */
 
 TEST_REAL(timeout, in_time_all_is_as_if_it_were_not_there)
 {
@@ -230,6 +230,63 @@ TEST_REAL(timeout, in_time_a_panic_is_the_requests_with_its_own_stack)
     stop(&f);
 }
 
+static int
+with_field(struct bh_http_call *c, void *arg)
+{
+    (void)arg;
+    bh_http_set_header(c, "X-Handler", "3");
+    return bh_http_reply(c, 200, "ok");
+}
+
+static int
+crash_after(struct bh_http_call *c, void *arg)
+{
+    (void)arg;
+    (void)bh_http_next(c);
+    bh_panic("after");
+}
+
+static int
+name_it(struct bh_http_call *c, void *arg)
+{
+    int rc;
+
+    (void)arg;
+    bh_http_set_header(c, "X-Observer", "1");
+    rc = bh_http_next(c);
+    bh_http_add_header(c, "X-Observer-After", "2");
+    return rc;
+}
+
+TEST_REAL(timeout, a_panic_behind_an_adopted_reply_leaves_what_observers_say)
+{
+    struct fixture f = { .s = bh_http_server_new(NULL) };
+
+    bh_http_observe(f.s, name_it, NULL);
+    bh_http_use(f.s, bh_http_recover, NULL);
+    bh_http_use(f.s, crash_after, NULL);
+    bh_http_use(f.s, bh_http_timeout, &ample);
+    bh_http_handle(f.s, "GET /stream", stream, NULL);
+    fixture_start(&f);
+    talk(&f, GET("/stream?flush_not"), answer, sizeof answer);
+    EXPECT(strstr(answer, "\r\n0\r\n") == NULL);
+    EXPECT_EQ(fixture_stop(&f), 0);
+
+    f.s = bh_http_server_new(NULL);
+    bh_http_observe(f.s, name_it, NULL);
+    bh_http_use(f.s, bh_http_recover, NULL);
+    bh_http_use(f.s, crash_after, NULL);
+    bh_http_use(f.s, bh_http_timeout, &ample);
+    bh_http_handle(f.s, "GET /", with_field, NULL);
+    fixture_start(&f);
+    talk(&f, GET("/"), answer, sizeof answer);
+    EXPECT_STARTS(answer, "HTTP/1.1 500 ");
+    EXPECT_HAS(answer, "X-Observer: 1\r\n");
+    EXPECT_HAS(answer, "X-Observer-After: 2\r\n");
+    EXPECT(strstr(answer, "X-Handler") == NULL);
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
 TEST_REAL(timeout, in_time_other_ends_are_what_they_are_without)
 {
     struct fixture f;
@@ -244,7 +301,7 @@ TEST_REAL(timeout, in_time_other_ends_are_what_they_are_without)
     stop(&f);
 }
 
-/* ---- too late --------------------------------------------------------------------------------- */
+/* ---- too late -------------------------------------------------------------------- */
 
 TEST_REAL(timeout, too_late_the_client_has_its_answer_and_the_handler_runs_on)
 {
@@ -345,7 +402,7 @@ TEST_REAL(timeout, draining_waits_for_who_is_late)
     stop(&f);
 }
 
-/* ---- at the very moment ------------------------------------------------------------------------- */
+/* ---- at the very moment ---------------------------------------------------------- */
 
 static struct bh_http_timeout_options exact = { .after = 300 * BH_MICROSECOND };
 

@@ -131,7 +131,7 @@ struct bh_case {
 /* bh_select_n -- bh_select over an array; cases of kind BH_CASE_NONE are skipped. */
 int bh_select_n(struct bh_case *cases, size_t count);
 
-/* ---- machinery; nothing below is API ---------------------------------- */
+/* ---- machinery; nothing below is API --------------------------------------------- */
 
 /* What p points at, in bytes; 0 for `void *`.  The inner choice keeps sizeof off void. */
 #define BH_ELEM_SIZE_(p)                                                                       \

@@ -165,7 +165,7 @@ void bh_dump(int fd);
  */
 noreturn void bh_exit(int status);
 
-/* ---- machinery; nothing below is API ---------------------------------- */
+/* ---- machinery; nothing below is API --------------------------------------------- */
 
 #define BH_ARGS_SIZE_(...)                                                                     \
     _Generic((__VA_ARGS__), void *: 0, const void *: 0, default: sizeof *(__VA_ARGS__))

@@ -64,7 +64,7 @@ int bh_group_wait(struct bh_group *g);
 /* bh_group_join -- cancel, then wait.  A no-op after bh_group_wait.  Never panics. */
 void bh_group_join(struct bh_group *g);
 
-/* ---- machinery; nothing below is API ---------------------------------- */
+/* ---- machinery; nothing below is API --------------------------------------------- */
 
 bool bh_group_start_(struct bh_group *g, bh_group_fn *fn, const void *args, size_t size,
                      bool wait);

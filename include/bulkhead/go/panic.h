@@ -207,7 +207,7 @@ noreturn void bh_fatal(const char *format, ...) __attribute__((format(printf, 1,
 #define BH_INVARIANT(cond)                                                                     \
     ((cond) ? (void)0 : bh_invariant_failed_(__FILE__, __LINE__, __func__, #cond))
 
-/* ---- machinery; nothing below is API ---------------------------------- */
+/* ---- machinery; nothing below is API --------------------------------------------- */
 
 #define BH_CAT2_(a, b) a##b
 #define BH_CAT_(a, b) BH_CAT2_(a, b)

@@ -50,7 +50,7 @@ struct bh_safe_options {
 #define bh_go_safe_with(ctx, options, fn, ...)                                                 \
     bh_go_safe_start_((ctx), (options), (fn), (__VA_ARGS__), BH_ARGS_SIZE_(__VA_ARGS__))
 
-/* ---- machinery; nothing below is API ---------------------------------- */
+/* ---- machinery; nothing below is API --------------------------------------------- */
 
 void bh_go_safe_start_(struct bh_ctx *ctx, const struct bh_safe_options *options, bh_safe_fn *fn,
                        const void *args, size_t size);

@@ -32,7 +32,10 @@ struct bh_http_cookie {
     enum { BH_HTTP_LAX, BH_HTTP_STRICT, BH_HTTP_CROSS_SITE } same_site; /* the last is always secure */
 };
 
-/* bh_http_cookie -- the value of a cookie that the client sent, the first of that name; NULL if there is none. */
+/*
+ * bh_http_cookie -- the value of a cookie that the client sent, the first of that name; NULL
+ * if there is none.
+ */
 const char *bh_http_cookie(struct bh_http_call *c, const char *name);
 
 /*

@@ -32,7 +32,10 @@
 
 #include <bulkhead/http/http.h>
 
-/* bh_http_query_at -- pair i of the query, unescaped.  Returns: false behind the last; malformed ones are left out. */
+/*
+ * bh_http_query_at -- pair i of the query, unescaped.  Returns: false behind the last;
+ * malformed ones are left out.
+ */
 bool bh_http_query_at(struct bh_http_call *c, unsigned i, const char **name, const char **value);
 
 enum { BH_HTTP_FORM_MAX = 1000 }; /* fields of a form */
@@ -70,7 +73,10 @@ struct bh_http_upload {
     int64_t size;
 };
 
-/* bh_http_multipart -- start reading.  Returns: 0; -EPROTOTYPE (415); -EBADMSG without a good boundary (400). */
+/*
+ * bh_http_multipart -- start reading.  Returns: 0; -EPROTOTYPE (415); -EBADMSG without a good
+ * boundary (400).
+ */
 int bh_http_multipart(struct bh_http_call *c, const struct bh_multipart_options *options,
                       struct bh_multipart **m);
 /*
@@ -82,7 +88,10 @@ int bh_multipart_next(struct bh_multipart *m);
 const struct bh_multipart_part *bh_multipart_part(const struct bh_multipart *m);
 /* bh_multipart_read -- bytes of the part.  Returns: how many, 0 at its end; errors as above. */
 ssize_t bh_multipart_read(struct bh_multipart *m, void *buffer, size_t size);
-/* bh_multipart_text -- the rest of the part, NUL-terminated, in the request's memory.  Returns: its size; -EMSGSIZE over max. */
+/*
+ * bh_multipart_text -- the rest of the part, NUL-terminated, in the request's memory. 
+ * Returns: its size; -EMSGSIZE over max.
+ */
 ssize_t bh_multipart_text(struct bh_multipart *m, size_t max, const char **text);
 /*
  * bh_multipart_save -- the rest of the part into a file without a name in directory.
@@ -90,7 +99,10 @@ ssize_t bh_multipart_text(struct bh_multipart *m, size_t max, const char **text)
  */
 int bh_multipart_save(struct bh_multipart *m, const char *directory, int64_t max,
                       struct bh_http_upload *upload);
-/* bh_http_upload_link -- give it a name, on the same file system.  Returns: 0; -EEXIST, never overwriting; -errno. */
+/*
+ * bh_http_upload_link -- give it a name, on the same file system.  Returns: 0; -EEXIST, never
+ * overwriting; -errno.
+ */
 int bh_http_upload_link(const struct bh_http_upload *upload, const char *path);
 
 #endif

@@ -73,7 +73,7 @@ typedef int bh_http_fn(struct bh_http_call *c, void *arg);
  */
 int bh_http_next(struct bh_http_call *c);
 
-/* ---- the request --------------------------------------------------------- */
+/* ---- the request ----------------------------------------------------------------- */
 
 /* bh_http_header -- a field's value, the first of that name; NULL if absent. */
 const char *bh_http_header(struct bh_http_call *c, const char *name);
@@ -265,7 +265,7 @@ typedef void bh_http_go_fn(struct bh_http_call *c, void *args);
 #define bh_http_go(c, fn, ...)                                                                 \
     bh_http_go_start_((c), #fn, (fn), (__VA_ARGS__), BH_ARGS_SIZE_(__VA_ARGS__))
 
-/* ---- machinery; nothing below is API ---------------------------------------- */
+/* ---- machinery; nothing below is API --------------------------------------------- */
 
 void bh_http_go_start_(struct bh_http_call *c, const char *name, bh_http_go_fn *fn,
                        const void *args, size_t size);

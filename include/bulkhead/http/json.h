@@ -75,7 +75,7 @@ int64_t     bh_json_int(const struct bh_json *object, const char *name, int64_t 
 double      bh_json_number(const struct bh_json *object, const char *name, double otherwise);
 bool        bh_json_bool(const struct bh_json *object, const char *name, bool otherwise);
 
-/* ---- binding: into a struct, checked ---------------------------------------------- */
+/* ---- binding: into a struct, checked --------------------------------------------- */
 
 enum bh_json_kind {
     BH_JSON_KIND_INT = 1, /* int8_t to int64_t, by its size */
@@ -138,7 +138,7 @@ int bh_json_bind(struct bh_arena *arena, const struct bh_json *object,
 int bh_http_json(struct bh_http_call *c, const struct bh_json **value);
 int bh_http_bind(struct bh_http_call *c, const struct bh_json_field *fields, void *out);
 
-/* ---- building ------------------------------------------------------------------------ */
+/* ---- building -------------------------------------------------------------------- */
 
 /*
  * A text that grows in an arena.  Commas come by themselves; a name is NULL in a list.

@@ -18,7 +18,7 @@
 
 #include <bulkhead/http/http.h>
 
-/* ---- time -------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------ */
 
 struct bh_http_timeout_options {
     int64_t after;  /* ns; 0: no limit */
@@ -40,7 +40,7 @@ struct bh_http_timeout_options {
  */
 bh_http_fn bh_http_timeout;
 
-/* ---- size -------------------------------------------------------------------------- */
+/* ---- size ------------------------------------------------------------------------ */
 
 struct bh_http_body_limit_options {
     size_t size; /* bytes */
@@ -49,7 +49,7 @@ struct bh_http_body_limit_options {
 /* bh_http_body_limit -- of request bodies behind it, instead of the server's: 413.  arg: the options. */
 bh_http_fn bh_http_body_limit;
 
-/* ---- rate -------------------------------------------------------------------------- */
+/* ---- rate ------------------------------------------------------------------------ */
 
 /*
  * Who a request counts for: text that lives as long as the call; NULL: nobody, it is let
@@ -69,7 +69,10 @@ struct bh_http_rate_options {
 
 struct bh_http_rate;
 
-/* bh_http_rate_new -- a token bucket for each key.  Owns: the caller, until bh_http_rate_free.  Panics: without a rate. */
+/*
+ * bh_http_rate_new -- a token bucket for each key.  Owns: the caller, until
+ * bh_http_rate_free.  Panics: without a rate.
+ */
 struct bh_http_rate *bh_http_rate_new(const struct bh_http_rate_options *options);
 void                 bh_http_rate_free(struct bh_http_rate *r); /* NULL is a no-op */
 
@@ -79,7 +82,7 @@ void                 bh_http_rate_free(struct bh_http_rate *r); /* NULL is a no-
  */
 bh_http_fn bh_http_rate_limit;
 
-/* ---- number -------------------------------------------------------------------------- */
+/* ---- number ---------------------------------------------------------------------- */
 
 /* Zero means the default beside the field. */
 struct bh_http_concurrency_options {

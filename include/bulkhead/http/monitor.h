@@ -23,7 +23,7 @@
 
 struct bh_ctx;
 
-/* ---- request ids --------------------------------------------------------------------- */
+/* ---- request ids ----------------------------------------------------------------- */
 
 struct bh_http_identify_options {
     const char *header; /* "X-Request-Id" */
@@ -39,7 +39,7 @@ bh_http_fn bh_http_identify;
 /* bh_http_request_id -- the id; "" without bh_http_identify. */
 const char *bh_http_request_id(struct bh_http_call *c);
 
-/* ---- access log ------------------------------------------------------------------------ */
+/* ---- access log ------------------------------------------------------------------ */
 
 enum bh_http_log_format {
     BH_HTTP_LOG_PLAIN,    /* as bh_http_access_log */
@@ -56,7 +56,7 @@ struct bh_http_log_options {
 /* bh_http_log -- a line for each request.  arg: options.  Hostile bytes are escaped. */
 bh_http_fn bh_http_log;
 
-/* ---- measuring --------------------------------------------------------------------------- */
+/* ---- measuring ------------------------------------------------------------------- */
 
 struct bh_http_outcome {
     const char *route;   /* pattern; "" if none matched */
@@ -72,7 +72,10 @@ struct bh_http_meter {
     void  *arg;
 };
 
-/* bh_http_measure -- call a meter for each request, done also if it ends by a panic.  arg: struct bh_http_meter. */
+/*
+ * bh_http_measure -- call a meter for each request, done also if it ends by a panic.  arg:
+ * struct bh_http_meter.
+ */
 bh_http_fn bh_http_measure;
 
 enum { BH_HTTP_LATENCIES = 32 };
@@ -87,10 +90,13 @@ struct bh_http_counters {
 
 /* bh_http_count -- a meter that counts.  arg: struct bh_http_counters. */
 bh_http_fn bh_http_count;
-/* bh_http_latency -- the duration that a part (0.99) of the requests do not exceed, ns, by buckets; 0 without any. */
+/*
+ * bh_http_latency -- the duration that a part (0.99) of the requests do not exceed, ns, by
+ * buckets; 0 without any.
+ */
 int64_t bh_http_latency(const struct bh_http_counters *counters, double part);
 
-/* ---- health --------------------------------------------------------------------------------- */
+/* ---- health ---------------------------------------------------------------------- */
 
 /* bh_http_healthz -- handler: 200 while the process serves. */
 bh_http_fn bh_http_healthz;

@@ -136,11 +136,14 @@ bh_http_fn bh_http_recover;
  */
 bh_http_fn bh_http_access_log;
 
-/* ---- serving ---------------------------------------------------------------------- */
+/* ---- serving --------------------------------------------------------------------- */
 
 /* bh_http_listen -- listen on address (see net.h); may be called for several.  Returns: 0 or an error. */
 int bh_http_listen(struct bh_http_server *s, const char *address);
-/* bh_http_listen_tls -- the same through TLS, with HTTP/2 if the client wants it.  Owns: a reference to config. */
+/*
+ * bh_http_listen_tls -- the same through TLS, with HTTP/2 if the client wants it.  Owns: a
+ * reference to config.
+ */
 int bh_http_listen_tls(struct bh_http_server *s, const char *address, struct bh_tls_config *config);
 /* bh_http_address -- where the first one listens, "127.0.0.1:8080". */
 const char *bh_http_address(struct bh_http_server *s);
@@ -177,7 +180,7 @@ struct bh_chan *bh_http_draining(struct bh_http_server *s);
 /* bh_http_serve_until_signal -- the same until SIGTERM or SIGINT; a second one ends the process. */
 int bh_http_serve_until_signal(struct bh_http_server *s);
 
-/* ---- what happened ------------------------------------------------------------------ */
+/* ---- what happened --------------------------------------------------------------- */
 
 struct bh_http_stats {
     uint64_t requests;      /* with a complete head, refused ones included */
@@ -218,7 +221,7 @@ int bh_http_panics(struct bh_http_server *s, struct bh_http_panic *reports, int 
 /* bh_http_panic_stack -- a report's stack, "function(...) file:line" lines.  Returns: length. */
 size_t bh_http_panic_stack(const struct bh_http_panic *report, char *text, size_t size);
 
-/* ---- machinery; nothing below is API ------------------------------------------------- */
+/* ---- machinery; nothing below is API --------------------------------------------- */
 
 #define BH_HTTP_GROUP_(w)                                                                      \
     _Generic((w),                                                                              \

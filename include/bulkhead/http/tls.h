@@ -31,7 +31,10 @@ struct bh_tls_config;
  * on only bh_tls_config_reload changes it.
  */
 
-/* bh_tls_config_new -- Owns: the caller has a reference; bh_tls_config_unref (NULL is a no-op) gives it back. */
+/*
+ * bh_tls_config_new -- Owns: the caller has a reference; bh_tls_config_unref (NULL is a
+ * no-op) gives it back.
+ */
 struct bh_tls_config *bh_tls_config_new(void);
 struct bh_tls_config *bh_tls_config_ref(struct bh_tls_config *c);
 void                  bh_tls_config_unref(struct bh_tls_config *c);
@@ -67,7 +70,7 @@ void bh_tls_config_trust_anybody(struct bh_tls_config *c);
  */
 int bh_tls_config_reload(struct bh_tls_config *c);
 
-/* ---- connections ------------------------------------------------------------------- */
+/* ---- connections ----------------------------------------------------------------- */
 
 /*
  * bh_tls_server, bh_tls_client -- TLS over conn, which stays the caller's and must live longer.

@@ -94,7 +94,7 @@ const char *bh_ws_protocol(const struct bh_ws *ws);
 /* bh_ws_compresses -- whether permessage-deflate has been agreed on. */
 bool bh_ws_compresses(const struct bh_ws *ws);
 
-/* ---- reading -------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------- */
 
 /*
  * bh_ws_read -- the next message.
@@ -120,7 +120,7 @@ ssize_t bh_ws_read_some(struct bh_ws *ws, enum bh_ws_kind *kind, void *buffer, s
 /* bh_ws_set_read_deadline -- absolute, bh_now; 0 for none.  Also while another goroutine reads. */
 void bh_ws_set_read_deadline(struct bh_ws *ws, int64_t at_ns);
 
-/* ---- writing -------------------------------------------------------------------- */
+/* ---- writing --------------------------------------------------------------------- */
 
 /*
  * bh_ws_write -- a message.  bh_ws_print -- a text.
@@ -144,7 +144,7 @@ int bh_ws_start(struct bh_ws *ws, enum bh_ws_kind kind);
 int bh_ws_add(struct bh_ws *ws, const void *data, size_t size);
 int bh_ws_finish(struct bh_ws *ws);
 
-/* ---- closing -------------------------------------------------------------------- */
+/* ---- closing --------------------------------------------------------------------- */
 
 /*
  * bh_ws_close -- say that this side is done, and why, and wait for the peer to say so too.
