@@ -148,7 +148,8 @@ res_new(struct bh_ctx *ctx, struct bh_http_client *c, const struct bh_http_req *
     x->c = c;
     x->ctx = bh_ctx_ref(ctx);
     x->pub.s = x;
-    x->req = req;
+    x->request = *req;
+    x->req = &x->request;
     x->method = req->method != NULL ? req->method : "GET";
     x->with_body = (req->body != NULL && req->body_size > 0) || req->source != NULL;
     x->replayable = req->source == NULL || req->rewind != NULL;

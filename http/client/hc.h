@@ -141,7 +141,8 @@ struct hc_res {
     struct bh_arena       *arena;
 
     /* The request; changes with redirects. */
-    const struct bh_http_req *req;
+    struct bh_http_req        request; /* a copy: an upload may outlive bh_http_client_do */
+    const struct bh_http_req *req;     /* that */
     struct bh_url             url;
     const char               *method;
     bool                      with_body;

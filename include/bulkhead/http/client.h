@@ -124,7 +124,8 @@ struct bh_http_res {
  * be sent again, within max_retries and the client's budget.  Where an unused connection turns out
  * to have been closed, another is taken at once.
  * Returns: 0; or an error, *res untouched.
- * Owns:    *res is the caller's, until bh_http_res_close; *request is borrowed until then.
+ * Owns:    *res is the caller's, until bh_http_res_close; body, source and trailers are borrowed until
+ *          then: an early reply may come while they are being sent.
  * Blocks:  until the head is there.
  */
 int bh_http_client_do(struct bh_ctx *ctx, struct bh_http_client *client, const struct bh_http_req *request,
@@ -165,7 +166,7 @@ ssize_t bh_http_res_body(struct bh_http_res *res, size_t max, const char **data)
  */
 void bh_http_res_close(struct bh_http_res *res);
 
-/* ---- what happened ------------------------------------------------------------------ */
+/* ---- what happened --------------------------------------------------------------- */
 
 struct bh_http_client_stats {
     uint64_t requests;  /* bh_http_client_do's */
