@@ -20,6 +20,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <bulkhead/http/monitor.h>
+
 struct faults {
     char  *text;
     size_t size, length;
@@ -68,6 +70,18 @@ check_late(struct faults *f, const struct ht_step *step)
               step->after->place.line);
 }
 
+/* What is there to see every request, also the ones that fail. */
+static bool
+only_watches(bh_http_fn *fn)
+{
+    static bh_http_fn *const known[] = { bh_http_access_log, bh_http_log, bh_http_identify };
+
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (known[i] == fn)
+            return true;
+    return false;
+}
+
 /* before: it runs outside recover. */
 static void
 check_step(struct faults *f, const struct ht_step *step, const struct ht_step *recover,
@@ -91,7 +105,7 @@ check_step(struct faults *f, const struct ht_step *step, const struct ht_step *r
               "observer %s (%s:%d) is registered after bh_http_recover (%s:%d), so it would "
               "miss what panics: move it before\n",
               p->name, p->file, p->line, r->file, r->line);
-    else if (step->fn == bh_http_access_log && !before)
+    else if (only_watches(step->fn) && !before)
         fault(f,
               "%s (%s:%d) is registered after bh_http_recover (%s:%d), so it would miss what "
               "panics: use bh_http_observe, before\n",

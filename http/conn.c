@@ -292,6 +292,7 @@ ht_conn_end(struct ht_conn *k)
         ht_call_end(x, k->kit);
     }
     bh_mutex_lock(&s->lock);
+    ht_client_leave(k);
     if (k->newer != NULL)
         k->newer->older = k->older;
     else if (s->conns == k) /* it may not have been in the list yet */

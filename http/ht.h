@@ -7,6 +7,7 @@
  *     server.c    options, listening, accepting, draining, signals
  *     pattern.c   "GET example.com/a/{b}"; router.c: the trees of segments
  *     group.c     groups of routes, their chains; check.c: the checks at start
+ *     clients.c   connections of each client
  *     conn.c      a connection's life: idle without a goroutine, turns, kits of buffers
  *     http1.c     HTTP/1 on a connection: heads in, the wire of its calls
  *     http2.c     HTTP/2 on a connection: see h2.h
@@ -207,6 +208,7 @@ struct bh_http_server {
 
     struct bh_mutex  lock;
     struct ht_conn  *conns; /* newest first */
+    struct ht_client **clients; /* clients.c; NULL without a limit */
     struct ht_kit   *kits;  /* of idle connections, for the next busy one */
     _Atomic(struct ht_kit *) hot_kit; /* one of them, to be had without the lock */
     int              kit_count;
@@ -268,6 +270,7 @@ struct ht_conn {
     /* What else to do when draining starts, called under s->lock: may not block.  Or NULL. */
     void (*drain)(void *arg);
     void  *drain_arg;
+    bool   counted; /* by ht_client_enter */
     bool   greeted; /* its first bytes have been looked at: it is HTTP/1, or has h2 */
 };
 
@@ -282,6 +285,13 @@ void ht_conn_wake(struct ht_conn *k);
 /* ht_conn_on_drain -- set or, fn NULL, clear k's drain.  If it drains already, fn is called at once. */
 void        ht_conn_on_drain(struct ht_conn *k, void (*fn)(void *arg), void *arg);
 const char *ht_conn_peer(struct ht_conn *k);
+
+/* ---- clients.c -------------------------------------------------------------- */
+
+/* ht_client_enter -- one more of k's client.  Returns: false if that is too many, or without memory. */
+bool ht_client_enter(struct ht_conn *k);
+/* ht_client_leave -- before the end of k; under s->lock. */
+void ht_client_leave(struct ht_conn *k);
 
 /* What becomes of a connection after a request or a turn. */
 enum ht_after {

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include <bulkhead/http/monitor.h>
+
 #include "test.h"
 
 static int
@@ -475,14 +477,16 @@ TEST(check, middleware_behind_a_route_of_its_group_is_refused)
     bh_http_server_free(s);
 }
 
-TEST(check, a_log_that_would_miss_panics_is_refused)
+TEST(check, what_watches_and_would_miss_panics_is_refused)
 {
     struct bh_http_server *s = bh_http_server_new(NULL);
 
     bh_http_use(s, bh_http_recover, NULL);
     bh_http_use(bh_http_group(s, "/api"), bh_http_access_log, NULL);
-    EXPECT_FAULTS(s, 1, "bh_http_access_log (http/router_test.c:");
-    EXPECT_FAULTS(s, 1, "use bh_http_observe, before");
+    bh_http_use(s, bh_http_identify, NULL);
+    EXPECT_FAULTS(s, 2, "bh_http_access_log (http/router_test.c:");
+    EXPECT_FAULTS(s, 2, "bh_http_identify (http/router_test.c:");
+    EXPECT_FAULTS(s, 2, "use bh_http_observe, before");
     bh_http_server_free(s);
 }
 

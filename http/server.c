@@ -123,6 +123,7 @@ bh_http_server_free(struct bh_http_server *s)
     bh_chan_unref(s->stop);
     bh_chan_unref(s->drained);
     bh_chan_unref(s->gone);
+    free(s->clients);
     free(s);
 }
 
@@ -273,7 +274,7 @@ start_conn(struct bh_http_server *s, const struct ht_listener *from, struct bh_c
     k->from = from;
     k->io.conn = io;
     bh_conn_set_write_timeout(io, s->o.write_timeout);
-    if (atomic_fetch_add(&s->open, 1) >= (int64_t)s->o.max_connections) {
+    if (atomic_fetch_add(&s->open, 1) >= (int64_t)s->o.max_connections || !ht_client_enter(k)) {
         atomic_fetch_add(&s->turned_away, 1);
         if (atomic_load(&s->turning_away) >= HT_MAX_TURNING_AWAY) {
             ht_conn_end(k);

@@ -413,6 +413,46 @@ TEST_REAL(server, one_connection_too_many_is_503)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
+TEST_REAL(server, one_connection_too_many_of_a_client_is_503)
+{
+    struct bh_conn *c[3], *other;
+    struct fixture  f;
+    const char     *elsewhere = "unix:@bulkhead-http-per-client-test";
+
+    f.s = bh_http_server_new(&(struct bh_http_options){ .max_per_client = 3 });
+    bh_http_use(f.s, bh_http_recover, NULL);
+    bh_http_handle(f.s, "GET /hello/{name}", hello, NULL);
+    EXPECT_EQ(bh_http_listen(f.s, "127.0.0.1:0"), 0);
+    EXPECT_EQ(bh_http_listen(f.s, elsewhere), 0);
+    f.done = BH_CHAN(int, 1);
+    bh_go(fixture_serve, &(struct fixture_serve){ &f });
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 3; i++) {
+            c[i] = fixture_dial(&f);
+            send_text(c[i], "GET /hello/a HTTP/1.1\r\n" H "\r\n");
+            read_reply(c[i], answer, SIZE);
+            EXPECT_STARTS(answer, "HTTP/1.1 200 ");
+        }
+        talk(&f, "GET /hello/a HTTP/1.1\r\n" H "\r\n", answer, SIZE);
+        EXPECT_STARTS(answer, "HTTP/1.1 503 ");
+        for (int i = 0; i < 4; i++) { /* not counted */
+            EXPECT_EQ(bh_dial(bh_ctx_background(), elsewhere, &other), 0);
+            send_text(other, "GET /hello/b HTTP/1.1\r\n" H "Connection: close\r\n\r\n");
+            (void)read_to_end(other, answer, SIZE);
+            EXPECT_STR(body_of(answer), "hello, b\n");
+            bh_conn_free(other);
+        }
+        for (int i = 0; i < 3; i++)
+            bh_conn_free(c[i]);
+        struct bh_http_stats stats;
+        do {
+            bh_yield();
+            bh_http_stats(f.s, &stats);
+        } while (stats.open > 0);
+    }
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
 TEST_REAL(server, closes_after_the_allowed_number_of_requests)
 {
     struct fixture f;
@@ -473,12 +513,13 @@ TEST_REAL(server, survives_running_out_of_descriptors)
 
 TEST_REAL(server, a_reply_survives_requests_pipelined_behind_a_close)
 {
-    static char request[200000];
+    static char    request[200000];
     struct fixture f;
     int            n;
 
     start(&f, NULL);
-    n = snprintf(request, sizeof request, "GET /hello/a HTTP/1.1\r\n" H "Connection: close\r\n\r\n");
+    n = snprintf(request, sizeof request,
+                 "GET /hello/a HTTP/1.1\r\n" H "Connection: close\r\n\r\n");
     memset(request + n, 'x', sizeof request - 1 - (size_t)n);
     for (int i = 0; i < 20; i++) {
         EXPECT_EQ(talk(&f, request, answer, SIZE), 0);

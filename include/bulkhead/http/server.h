@@ -42,6 +42,8 @@ struct bh_http_options {
     size_t   max_body;        /* request body, bytes: 1 MiB; 413 */
     size_t   max_memory;      /* a request's arena, bytes: 16 MiB; a panic of that request */
     unsigned max_connections; /* open at a time: 10,000; 503 */
+    unsigned max_per_client;  /* of these, by one IPv4 address or IPv6 /64: 0, no limit; 503.  Not
+                                 behind a proxy: it is the one client there */
     unsigned max_requests;    /* per connection: 0, no limit; then it closes */
     int64_t  head_timeout;    /* ns, first byte to complete head: 10 s; 408 */
     int64_t  body_timeout;    /* ns, for a body: 30 s, plus 1 s per body_rate bytes; 408 */
