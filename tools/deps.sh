@@ -2,7 +2,7 @@
 #
 # deps.sh -- install what Bulkhead needs from Debian 12, and nothing else.
 #
-#     tools/deps.sh [-n] [group ...]     groups: build test lint aarch64 peers all
+#     tools/deps.sh [-n] [group ...]     groups: build test wire lint aarch64 peers all
 #                                        default: build test
 #
 # Says what it installs and why; skips what is there; asks nothing.  Needs root,
@@ -48,6 +48,18 @@ aarch64  gcc-aarch64-linux-gnu  cross compiler
 aarch64  libc6-dev-arm64-cross  its C library
 aarch64  qemu-user              runs what it builds
 valgrind valgrind               uninitialised reads
+wire     nginx-light            proxies, to be put in front of the server
+wire     haproxy                another
+wire     varnish                another
+wire     apache2-bin            another
+wire     caddy                  another
+wire     python3-h11            a client we did not write, and a judge of replies
+wire     golang-1.19-src        net/http's tables of requests
+wire     wrk                    load from clients we did not write
+wire     apache2-utils          ab, another
+wire     siege                  another
+wire     slowhttptest           slow attacks
+wire     libhttp-parser-dev     an HTTP/1.1 parser that the fuzzer holds ours against
 peers    golang-go              Go, the peer of every benchmark
 peers    libboost-fiber-dev     Boost.Fiber
 peers    wrk                    HTTP load
