@@ -52,12 +52,13 @@ RUNENV ?=
 all:
 
 # ---- layers -------------------------------------------------------------
-# $(call layer,NAME,LOWER LAYERS): one archive, and one program per *_test.c
+# $(call layer,NAME,LOWER LAYERS): one archive, and one program per *_test.c.  (ar q: two files of
+# one name, in two folders, are two members.)
 define layer
 $1.src  := $$(filter-out %_test.c,$$(wildcard $1/*.c $1/*/*.c)) $$(wildcard $1/*.cc $1/*_$(ARCH).S)
 $1.obj  := $$(patsubst %,$O/%.o,$$($1.src))
 $1.test := $$(patsubst %.c,$O/%,$$(wildcard $1/*_test.c $1/*/*_test.c))
-$O/lib/libbh_$1.a: $$($1.obj) ; @mkdir -p $$(@D); rm -f $$@; $$(AR) rcs $$@ $$^
+$O/lib/libbh_$1.a: $$($1.obj) ; @mkdir -p $$(@D); rm -f $$@; $$(AR) qcs $$@ $$^
 $O/$1/%.o $O/pic/$1/%.o: own = -iquote $1
 $$($1.test): $O/%: $O/%.c.o $O/test/test.c.o $$(patsubst %,$O/lib/libbh_%.a,$1 $2)
 	$$(link)
@@ -99,7 +100,7 @@ $O/runtime/signal_test.c.o: own = -Iruntime -fno-sanitize=undefined
 
 all: $O/libbulkhead.a $O/libbulkhead.so $(patsubst %.c,$O/%,$(wildcard examples/*.c))
 $O/examples/%: $O/examples/%.c.o $O/libbulkhead.a ; $(link)
-$O/libbulkhead.a: $(patsubst %,$O/%.o,$(sources)) ; @rm -f $@; $(AR) rcs $@ $^
+$O/libbulkhead.a: $(patsubst %,$O/%.o,$(sources)) ; @rm -f $@; $(AR) qcs $@ $^
 $O/libbulkhead.so: $(patsubst %,$O/pic/%.o,$(sources)) tools/dev/bulkhead.map
 	@echo "  LD  $@"; $(CC) $(CFLAGS_ALL) $(LDFLAGS) -shared -Wl,-soname,libbulkhead.so.0 \
 	    -Wl,--version-script=tools/dev/bulkhead.map -o $@ $(filter %.o,$^) $(LIBS)

@@ -38,8 +38,8 @@
 #include <bulkhead/http/url.h>
 
 #include "response.h"
-#include "../head.h"
-#include "../io.h"
+#include "head.h"
+#include "io.h"
 
 enum {
     HC_BUFFER = 16384,        /* input of a connection at first; grows to hold a head */

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../head.h"
+#include "head.h"
 
 enum hc_body {
     HC_BODY_NONE,
