@@ -1,5 +1,5 @@
 /* group_test.c -- groups, hosts and slashes, over real sockets. */
-#include "http_fixture.h"
+#include "h2_client.h"
 
 static char answer[1 << 16];
 
@@ -275,6 +275,31 @@ TEST_REAL(group, a_host_has_routes_and_middleware_of_its_own)
     EXPECT_STR(passed(), "s,tenant");
     ask(&f, "GET", "a.b.example", "/none");
     EXPECT_STR(passed(), "s");
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
+TEST_REAL(group, the_authority_of_http2_is_the_host)
+{
+    static struct h2_client h;
+    static struct h2_reply  reply;
+    struct fixture          f;
+    struct bh_http_group   *tenant;
+
+    start(&f, NULL);
+    tenant = bh_http_group(f.s, "{tenant}.example/v1");
+    bh_http_use(tenant, mark, ARG("tenant"));
+    bh_http_handle(tenant, "GET", say_param, ARG("tenant"));
+    fixture_start(&f);
+    h2_open(&h, &f, NULL, 0);
+    h2_headers(&h, 1, END_STREAM,
+               ":method: GET\n:scheme: http\n:path: /v1\n:authority: Bob.example:80\n");
+    EXPECT_EQ(h2_read(&h, 1, &reply), 200);
+    EXPECT_STR(reply.body, "bob");
+    EXPECT_HAS(reply.fields, "passed: s\npassed: tenant\n");
+    h2_headers(&h, 3, END_STREAM,
+               ":method: GET\n:scheme: http\n:path: /v1\n:authority: example:80\n");
+    EXPECT_EQ(h2_read(&h, 3, &reply), 404);
+    h2_close(&h);
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 

@@ -234,6 +234,150 @@ TEST_PLAIN(router, finds_its_way_among_many_hosts)
     drop_routes();
 }
 
+/* ---- against a matcher that tries every route -------------------------------------- */
+
+static uint64_t seed = 1;
+
+static unsigned
+dice(unsigned sides)
+{
+    seed = seed * 6364136223846793005U + 1442695040888963407U;
+    return (unsigned)(seed >> 33) % sides;
+}
+
+/* "GET a.x/b/{p0}/{r...}", of few different words. */
+static void
+make_pattern(char *to, size_t size)
+{
+    static const char *const methods[] = { "", "GET ", "HEAD ", "POST " };
+    static const char *const hosts[] = { "", "", "a.x", "{h}.x", "x" };
+    static const char *const words[] = { "a", "b", "", "{p}", "{p}", "{r...}" };
+    int                      n = snprintf(to, size, "%s%s", methods[dice(4)], hosts[dice(5)]);
+
+    for (unsigned i = 0, depth = 1 + dice(3); i < depth; i++) {
+        const char *word = words[dice(i + 1 < depth ? 5 : 6)];
+
+        if (strcmp(word, "{p}") == 0)
+            n += snprintf(to + n, size - (size_t)n, "/{p%u}", i);
+        else
+            n += snprintf(to + n, size - (size_t)n, "/%s", word);
+    }
+}
+
+/* "0" for a literal, "1" for {name}, "2" for {name...}: what sorts first wins.  NULL: no match. */
+static const char *
+kinds_of(const struct ht_pattern *p, const char *path, char *to)
+{
+    char *begin = to;
+
+    for (int i = 0; i < p->segment_count; i++) {
+        size_t length = strcspn(path + 1, "/");
+
+        if (*path != '/')
+            return NULL;
+        *to++ = (char)('0' + (int)p->segments[i].kind);
+        if (p->segments[i].kind == HT_REST)
+            path = "";
+        else if (p->segments[i].kind == HT_PARAM && length == 0)
+            return NULL;
+        else if (p->segments[i].kind == HT_LITERAL &&
+                 (strlen(p->segments[i].text) != length ||
+                  memcmp(p->segments[i].text, path + 1, length) != 0))
+            return NULL;
+        else
+            path += 1 + length;
+    }
+    *to = '\0';
+    return *path == '\0' ? begin : NULL;
+}
+
+static int
+method_rank(const char *pattern, const char *method)
+{
+    return strcmp(pattern, method) == 0                                 ? 0
+           : strcmp(pattern, "GET") == 0 && strcmp(method, "HEAD") == 0 ? 1
+           : *pattern == '\0'                                           ? 2
+                                                                        : 9;
+}
+
+static int
+host_rank(const struct ht_pattern *p, const char *host)
+{
+    const char *dot = strchr(host, '.');
+
+    if (*p->host == '\0')
+        return 2;
+    if (p->sub == NULL)
+        return strcmp(p->host, host) == 0 ? 0 : 9;
+    return dot != NULL && dot > host && strcmp(p->host, dot + 1) == 0 ? 1 : 9;
+}
+
+/* The rank of a route, smaller is better, as text; "" if it does not match. */
+static const char *
+rank(const struct ht_pattern *p, const char *method, const char *host, const char *path)
+{
+    static char text[2][40];
+    static int  at;
+    char        kinds[HT_MAX_SEGMENTS + 1];
+    int         m = method_rank(p->method, method), h = host_rank(p, host);
+
+    at = !at;
+    if (kinds_of(p, path, kinds) == NULL || m == 9 || h == 9)
+        return "";
+    snprintf(text[at], sizeof text[at], "%d%s/%d", h, kinds, m);
+    return text[at];
+}
+
+static void
+try_path(const char *method, const char *host, const char *path)
+{
+    const struct ht_route *best = NULL;
+    struct ht_match        m;
+    char                   best_rank[40] = "~";
+
+    for (int i = 0; i < router.count; i++) {
+        const char *r = rank(&router.routes[i]->p, method, host, path);
+
+        if (*r != '\0' && strcmp(r, best_rank) < 0) {
+            best = router.routes[i];
+            snprintf(best_rank, sizeof best_rank, "%s", r);
+        }
+    }
+    ht_router_match(&router, method, host, path, arena, &m);
+    if (m.route != best && (m.route == NULL || best == NULL ||
+                            strcmp(rank(&m.route->p, method, host, path), best_rank) != 0))
+        test_failed(__FILE__, __LINE__, "%s %s%s: %s instead of %s", method, host, path,
+                    m.route != NULL ? m.route->p.source : "none",
+                    best != NULL ? best->p.source : "none");
+}
+
+TEST_PLAIN(router, finds_what_trying_every_route_finds)
+{
+    static const char *const methods[] = { "GET", "HEAD", "POST", "PUT" };
+    static const char *const hosts[] = { "a.x", "b.x", "x", "y", "", "b.a.x", ".x" };
+    static const char *const words[] = { "a", "b", "", "c" };
+
+    for (int round = 0; round < 300; round++) {
+        static char        text[12][64];
+        static const char *patterns[13];
+
+        for (int i = 0; i < 12; i++) {
+            make_pattern(text[i], sizeof text[i]);
+            patterns[i] = text[i];
+        }
+        with_routes(patterns);
+        for (int i = 0; i < 100; i++) {
+            char path[32];
+            int  n = 0;
+
+            for (unsigned k = 0, depth = 1 + dice(3); k < depth; k++)
+                n += snprintf(path + n, sizeof path - (size_t)n, "/%s", words[dice(4)]);
+            try_path(methods[dice(4)], hosts[dice(7)], path);
+        }
+        drop_routes();
+    }
+}
+
 static const char *
 in_group(const char *prefix, const char *pattern)
 {
