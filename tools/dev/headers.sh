@@ -12,7 +12,7 @@ for cc in gcc clang; do
         # shellcheck disable=SC2086
         if printf '#include "%s"\n#include "%s"\n' "$header" "$header" |
             $cc -std=gnu17 $warnings -D_GNU_SOURCE -fsyntax-only -xc -Iinclude -Itest -I. \
-                -I"$(dirname "$header")" -; then
+                -I"$(dirname "$header")" -iquote "${header%%/*}" -; then
             passed=$((passed + 1))
         else
             echo "FAIL $header does not compile alone with $cc"
