@@ -89,7 +89,7 @@ const struct bh_multipart_part *bh_multipart_part(const struct bh_multipart *m);
 /* bh_multipart_read -- bytes of the part.  Returns: how many, 0 at its end; errors as above. */
 ssize_t bh_multipart_read(struct bh_multipart *m, void *buffer, size_t size);
 /*
- * bh_multipart_text -- the rest of the part, NUL-terminated, in the request's memory. 
+ * bh_multipart_text -- the rest of the part, NUL-terminated, in the request's memory.
  * Returns: its size; -EMSGSIZE over max.
  */
 ssize_t bh_multipart_text(struct bh_multipart *m, size_t max, const char **text);
