@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -160,16 +161,39 @@ conn_make(int fd, int family, int type, struct bh_conn **result)
 }
 
 static void
-set_peer(struct bh_conn *c, const struct rt_addr *a)
+set_peer_text(struct bh_conn *c, const char *text)
 {
-    char   text[RT_ADDR_TEXT];
-    size_t size;
+    size_t size = strlen(text) + 1;
 
-    rt_addr_text(a, text, sizeof text);
-    size = strlen(text) + 1;
     c->peer_text = size <= sizeof c->short_text ? c->short_text : malloc(size);
     if (c->peer_text != NULL)
         memcpy(c->peer_text, text, size);
+}
+
+static void
+set_peer(struct bh_conn *c, const struct rt_addr *a)
+{
+    char text[RT_ADDR_TEXT];
+
+    rt_addr_text(a, text, sizeof text);
+    set_peer_text(c, text);
+}
+
+/* set_accepted_peer -- the caller of a Unix socket has no address, but a process. */
+static void
+set_accepted_peer(struct bh_conn *c, const struct rt_addr *a)
+{
+    struct ucred who;
+    socklen_t    size = sizeof who;
+    char         text[RT_ADDR_TEXT];
+
+    if (a->u.any.sa_family != AF_UNIX || a->length > offsetof(struct sockaddr_un, sun_path) ||
+        getsockopt(c->n.fd, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) {
+        set_peer(c, a);
+        return;
+    }
+    (void)snprintf(text, sizeof text, "unix:pid=%d,uid=%u", (int)who.pid, (unsigned)who.uid);
+    set_peer_text(c, text);
 }
 
 /* ask_peer -- from the kernel, for sockets that came connected. */
@@ -723,7 +747,7 @@ bh_accept(struct bh_listener *l, struct bh_conn **conn)
         (void)close((int)fd);
         return bh_fail(error, "accept %s: %s", l->address, bh_error_text(error));
     }
-    set_peer(*conn, &peer);
+    set_accepted_peer(*conn, &peer);
     return 0;
 }
 

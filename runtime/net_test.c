@@ -233,6 +233,8 @@ TEST(net, unix_socket_carries_bytes_and_its_file_goes_with_the_listener)
     pair(socket_path(path), c);
     EXPECT_EQ(access(path + 5, F_OK), -1);
     EXPECT_STR(bh_conn_peer(c[0]), path);
+    snprintf(path, sizeof path, "unix:pid=%d,uid=%d", (int)getpid(), (int)getuid());
+    EXPECT_STR(bh_conn_peer(c[1]), path);
     EXPECT_EQ(bh_write(c[0], "abc", 3), 3);
     EXPECT_EQ(bh_read(c[1], got, sizeof got), 3);
     bh_conn_close(c[0]);

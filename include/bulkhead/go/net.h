@@ -119,6 +119,7 @@ void bh_conn_set_hangup_ctx(struct bh_conn *c, struct bh_ctx *ctx, bool half);
 /* bh_conn_fd -- borrowed.  Costs later reads a system call each: others may read from it too. */
 int         bh_conn_fd(struct bh_conn *c);
 const char *bh_conn_local(struct bh_conn *c); /* text in c */
+/* bh_conn_peer -- the other's; "unix:pid=4242,uid=1000" of one who has come to a Unix socket. */
 const char *bh_conn_peer(struct bh_conn *c);
 int  bh_conn_shutdown_write(struct bh_conn *c);
 /* bh_conn_wait_readable -- until readable, the deadline or close.  Returns: 0 or an error. */
