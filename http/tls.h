@@ -20,6 +20,8 @@ enum tls_role { TLS_SERVER, TLS_CLIENT };
  * Owns:    a reference.
  */
 int      tls_config_state(struct bh_tls_config *c, enum tls_role role, struct tls_state **state);
+/* tls_config_offer -- protocols for a configuration that names none and was not used yet. */
+void     tls_config_offer(struct bh_tls_config *c, const char *list);
 void     tls_state_unref(struct tls_state *s);
 SSL_CTX *tls_state_context(struct tls_state *s);
 

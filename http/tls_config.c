@@ -446,6 +446,13 @@ bh_tls_config_set_protocols(struct bh_tls_config *c, const char *list)
 }
 
 void
+tls_config_offer(struct bh_tls_config *c, const char *list)
+{
+    if (c->protocols_size == 0 && c->state[TLS_SERVER] == NULL)
+        bh_tls_config_set_protocols(c, list);
+}
+
+void
 bh_tls_config_require_tls13(struct bh_tls_config *c)
 {
     c->tls13 = true;

@@ -19,6 +19,8 @@ file(int i, const char *name)
     return path[i];
 }
 
+static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 static void
 shell(const char *format, ...)
 {

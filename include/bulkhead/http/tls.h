@@ -57,7 +57,10 @@ int bh_tls_config_trust(struct bh_tls_config *c, const char *ca_file);
 enum bh_tls_ask { BH_TLS_ASK_NOTHING, BH_TLS_ASK_OPTIONAL, BH_TLS_ASK_REQUIRED };
 void bh_tls_config_ask_client(struct bh_tls_config *c, enum bh_tls_ask ask);
 
-/* bh_tls_config_set_protocols -- for ALPN, best first: "h2,http/1.1".  NULL: none.  Panics: on a bad list. */
+/*
+ * bh_tls_config_set_protocols -- for ALPN, best first: "h2,http/1.1", which is what
+ * bh_http_listen_tls offers without.  Panics: on a bad list.
+ */
 void bh_tls_config_set_protocols(struct bh_tls_config *c, const char *list);
 /* bh_tls_config_require_tls13 -- no TLS 1.2. */
 void bh_tls_config_require_tls13(struct bh_tls_config *c);
