@@ -471,6 +471,8 @@ adopt(struct ht_sub *t)
 
     x->adopted = y;
     x->values = y->values;
+    x->body_error = y->body_error;
+    x->body_reason = y->body_reason;
     if (y->pub.aborted)
         ht_break(x);
     if (y->reply != HT_REPLY_NONE) {

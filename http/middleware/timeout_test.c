@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include <bulkhead/go/sync.h>
+#include <bulkhead/http/json.h>
 #include <bulkhead/http/limits.h>
 
 static char            answer[1 << 20];
@@ -124,6 +125,16 @@ outer(struct bh_http_call *c, void *arg)
     return rc;
 }
 
+static int
+bind(struct bh_http_call *c, void *arg)
+{
+    const struct bh_json *v;
+    int                   rc = bh_http_json(c, &v);
+
+    (void)arg;
+    return rc < 0 ? rc : bh_http_reply_value(c, 200, v);
+}
+
 static void
 start(struct fixture *f, struct bh_http_timeout_options *o)
 {
@@ -137,6 +148,7 @@ start(struct fixture *f, struct bh_http_timeout_options *o)
     bh_http_handle(f->s, "GET /slow", slow, NULL);
     bh_http_handle(f->s, "POST /slow", slow, NULL);
     bh_http_handle(f->s, "POST /stuck", stuck_in_body, NULL);
+    bh_http_handle(f->s, "POST /bind", bind, NULL);
     bh_http_handle(f->s, "GET /stream", stream, NULL);
     bh_http_handle(f->s, "GET /crash", crash, NULL);
     fixture_start(f);
@@ -294,6 +306,11 @@ TEST_REAL(timeout, in_time_other_ends_are_what_they_are_without)
     start(&f, &ample);
     talk(&f, GET("/crash?exit"), answer, sizeof answer);
     EXPECT_STARTS(answer, "HTTP/1.1 500 ");
+    talk(&f, POST("/bind", "Content-Length: 3\r\n\r\n[1]"), answer, sizeof answer);
+    EXPECT_STR(body_of(answer), "[1]");
+    talk(&f, POST("/bind", "Content-Length: 3\r\n\r\n[1}"), answer, sizeof answer);
+    EXPECT_STARTS(answer, "HTTP/1.1 400 ");
+    EXPECT_HAS(body_of(answer), "json: ");
     talk(&f, GET("/crash?error"), answer, sizeof answer);
     EXPECT_STARTS(answer, "HTTP/1.1 500 ");
     talk(&f, GET("/crash?abort"), answer, sizeof answer);
