@@ -17,6 +17,7 @@
  */
 
 #include "ht.h"
+#include "proxy.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -201,6 +202,8 @@ greet(struct ht_conn *k)
     int  rc;
 
     k->greeted = true;
+    if (k->s->o.proxy_protocol != NULL && ht_proxy_read(k) < 0)
+        return false;
     if (k->from->tls != NULL) {
         if (bh_tls_server(k->from->tls, k->io.conn, &k->io.tls) < 0)
             return false;

@@ -19,6 +19,7 @@
  */
 
 #include "ht.h"
+#include "proxy.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,6 +78,7 @@ bh_http_server_new(const struct bh_http_options *options)
     if (options != NULL)
         s->o = *options;
     fill_defaults(&s->o);
+    ht_proxy_check(s->o.proxy_protocol);
     ht_groups_init(s);
     s->limits = (struct ht_limits){ s->o.max_line, s->o.max_head, s->o.max_fields };
     s->ctx = bh_ctx_cancellable(bh_ctx_background());
@@ -125,28 +127,6 @@ bh_http_server_free(struct bh_http_server *s)
     bh_chan_unref(s->gone);
     free(s->clients);
     free(s);
-}
-
-int
-bh_http_listen_tls(struct bh_http_server *s, const char *address, struct bh_tls_config *config)
-{
-    struct ht_listener *l = &s->listeners[s->listener_count];
-    int                 rc;
-
-    BH_REQUIRE(s->listener_count < HT_MAX_LISTENERS);
-    BH_REQUIRE(!atomic_load(&s->serving));
-    rc = bh_listen(address, &l->l);
-    if (rc < 0)
-        return rc;
-    l->tls = config != NULL ? bh_tls_config_ref(config) : NULL;
-    s->listener_count++;
-    return 0;
-}
-
-int
-bh_http_listen(struct bh_http_server *s, const char *address)
-{
-    return bh_http_listen_tls(s, address, NULL);
 }
 
 const char *

@@ -41,6 +41,8 @@ test     netbase                /etc/services: names of ports
 test     nodejs                 runs the next
 test     node-ws                a WebSocket client and server we did not write
 test     python3-websockets     and another
+test     haproxy                sends the PROXY protocol
+test     libwslay-dev           WebSocket frames that the fuzzer holds ours against
 lint     pmccabe                length of functions
 lint     codespell              spelling of comments and documents
 lint     clang-format           layout of the sources

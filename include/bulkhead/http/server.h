@@ -56,6 +56,10 @@ struct bh_http_options {
     size_t   stack_size;      /* of handlers, bytes: 256 KiB */
     bool     half_close;      /* a client that ends its sending still waits; else it counts as gone */
     bool     redirect_slash;  /* 308 from "/a/" to "/a" or back, if only that has a route; else 404 */
+    const char *const *proxy_protocol; /* whose connections begin with a header of the PROXY protocol,
+                                 of either version: "10.0.0.0/8", "::1", "unix", NULL at the end; for
+                                 all of theirs it is required, from anybody else a bad request */
+    unsigned unix_mode;       /* of "unix:" sockets' files: as the umask says */
     bool     no_h2c;          /* no HTTP/2 in the clear, which clients start by its preface */
 };
 
@@ -140,7 +144,14 @@ bh_http_fn bh_http_access_log;
 
 /* ---- serving --------------------------------------------------------------------- */
 
-/* bh_http_listen -- listen on address (see net.h); may be called for several.  Returns: 0 or an error. */
+/*
+ * bh_http_listen -- listen on address; may be called for several.
+ *
+ * As net.h has them, or a socket that listens already: "fd:3"; "systemd:", all that the service
+ * manager passed; "systemd:name", those of that name (FileDescriptorName=).
+ * Returns: 0; -ENOENT if none was passed; or an error of bh_listen.
+ * See:     sd_listen_fds(3).
+ */
 int bh_http_listen(struct bh_http_server *s, const char *address);
 /*
  * bh_http_listen_tls -- the same through TLS, with HTTP/2 if the client wants it.  Owns: a
