@@ -56,7 +56,7 @@ wire     varnish                another
 wire     apache2-bin            another
 wire     caddy                  another
 wire     python3-h11            a client we did not write, and a judge of replies
-wire     golang-1.19-src        net/http's tables of requests
+wire     golang-1.19-src        the tables of requests of net/http
 wire     wrk                    load from clients we did not write
 wire     apache2-utils          ab, another
 wire     siege                  another
