@@ -71,14 +71,16 @@ fill_defaults(struct bh_http_options *o)
 struct bh_http_server *
 bh_http_server_new(const struct bh_http_options *options)
 {
-    struct bh_http_server *s = calloc(1, sizeof *s);
+    struct bh_http_server *s;
 
+    if (options != NULL)
+        ht_proxy_check(options->proxy_protocol);
+    s = calloc(1, sizeof *s);
     if (s == NULL)
         bh_panic("http: out of memory for a server");
     if (options != NULL)
         s->o = *options;
     fill_defaults(&s->o);
-    ht_proxy_check(s->o.proxy_protocol);
     ht_groups_init(s);
     s->limits = (struct ht_limits){ s->o.max_line, s->o.max_head, s->o.max_fields };
     s->ctx = bh_ctx_cancellable(bh_ctx_background());

@@ -10,6 +10,7 @@
 #include "ws_conn.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -149,6 +150,18 @@ end_request(struct ht_call *x)
                                                             : 1000);
 }
 
+/* The buffers of HTTP are of no more use. */
+static void
+empty_kit(struct ht_kit *kit)
+{
+    free(kit->in);
+    free(kit->out);
+    free(kit->fields);
+    kit->in = kit->out = NULL;
+    kit->fields = NULL;
+    kit->in_size = kit->out_size = 0;
+}
+
 static void
 open_on(struct bh_ws *ws, struct ht_call *x)
 {
@@ -157,6 +170,7 @@ open_on(struct bh_ws *ws, struct ht_call *x)
     ht_ws_open(ws, &k->io, ws->o.ctx != NULL ? ws->o.ctx : x->s->ctx, k->kit->in + k->in_start,
                k->in_end - k->in_start);
     k->in_start = k->in_end = 0;
+    empty_kit(k->kit);
     x->at_end_arg = ws;
     x->at_end = end_request;
     bh_arena_defer(x->arena, ht_ws_free_message, ws);

@@ -26,7 +26,7 @@
 #include <bulkhead/go/panic.h>
 
 enum {
-    FIRST_WRITE = 4096,   /* a frame up to this goes out in one write */
+    FIRST_WRITE = 2048,   /* a frame up to this goes out in one write */
     WRITE_SIZE = 65536,   /* most bytes under one write timeout */
     OUT_SIZE = 16384,     /* of compressed bytes; a frame each */
     PACK_LEAST = 64,      /* shorter messages aren't compressed */
