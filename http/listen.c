@@ -9,6 +9,7 @@
  */
 
 #include "ht.h"
+#include "tls.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -25,6 +26,8 @@ static void
 add_listener(struct bh_http_server *s, struct bh_listener *l, struct bh_tls_config *tls,
              bool shared)
 {
+    if (tls != NULL)
+        tls_config_offer(tls, "h2,http/1.1");
     s->listeners[s->listener_count++] = (struct ht_listener){
         .l = l, .tls = tls != NULL ? bh_tls_config_ref(tls) : NULL, .shared = shared
     };

@@ -46,12 +46,13 @@ struct bh_http_concurrency {
 struct bh_http_concurrency *
 bh_http_concurrency_new(const struct bh_http_concurrency_options *options)
 {
-    struct bh_http_concurrency *l = calloc(1, sizeof *l);
+    struct bh_http_concurrency *l;
 
-    if (l == NULL)
-        bh_panic("http: out of memory for a concurrency limit");
     if (options->limit == 0)
         bh_panic("http: a concurrency limit needs a limit");
+    l = calloc(1, sizeof *l);
+    if (l == NULL)
+        bh_panic("http: out of memory for a concurrency limit");
     l->o = *options;
     if (l->o.queue == 0)
         l->o.queue = 4 * l->o.limit;

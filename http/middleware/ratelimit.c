@@ -63,10 +63,11 @@ need(void *memory)
 struct bh_http_rate *
 bh_http_rate_new(const struct bh_http_rate_options *options)
 {
-    struct bh_http_rate *r = need(calloc(1, sizeof *r));
+    struct bh_http_rate *r;
 
     if (!(options->per_second > 0))
         bh_panic("http: a rate limit needs a rate");
+    r = need(calloc(1, sizeof *r));
     r->o = *options;
     if (r->o.burst == 0)
         r->o.burst = options->per_second > 1 ? (unsigned)options->per_second : 1;
