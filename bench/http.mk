@@ -3,12 +3,12 @@
 #     make bench-http SECONDS=3 RUNS=5
 
 bench-http.bin := $O/bench/http
-bench-http.own := $(patsubst %,$(bench-http.bin)/%,hello floor idle disconnect)
+bench-http.own := $(patsubst %,$(bench-http.bin)/%,hello floor idle disconnect rate)
 
 $(bench-http.bin)/hello $(bench-http.bin)/disconnect: %: %.c.o $(patsubst %,$O/lib/libbh_%.a,http runtime base)
 	$(link)
 $(bench-http.bin)/floor: $(bench-http.bin)/floor.c.o ; $(link)
-$(bench-http.bin)/idle: $(bench-http.bin)/idle.c.o ; $(link)
+$(bench-http.bin)/idle $(bench-http.bin)/rate: %: %.c.o ; $(link)
 all: $(bench-http.own)
 
 $(bench-http.bin)/go_http: bench/peers/go/http.go

@@ -3,7 +3,7 @@
 # run.sh -- our HTTP server and its peers, same machine, same run.
 #
 #     run.sh DIRECTORY        where hello, floor, idle, go_http and h2o_http were built
-#     SECONDS=3 RUNS=5 WORKLOADS="hello_64 json" IDLE=10000 ONLY="ours floor"
+#     SECONDS=3 RUNS=5 WORKLOADS="hello_64 json" RATE=20000 IDLE=10000 ONLY="ours floor"
 #
 # The server runs on CPU 0, the load on CPU 1.  The figure is CPU time per request: user and
 # system time of the server's processes from /proc, divided by the replies that
@@ -14,7 +14,7 @@
 
 set -u
 bin=$1
-seconds=${BENCH_SECONDS:-3} runs=${RUNS:-5} idle=${IDLE:-10000}
+seconds=${BENCH_SECONDS:-3} runs=${RUNS:-5} idle=${IDLE:-10000} rate=${RATE:-20000}
 workloads=${WORKLOADS:-hello_64 hello_512 json h2 tls tls_new tls_file file_1k file_100k}
 only=${ONLY:-ours full floor h2o nginx go}
 here=$(cd "$(dirname "$0")" && pwd)
@@ -134,6 +134,15 @@ for workload in $workloads; do
         done
     done
 done >"$work/results"
+# The time of the slowest hundredth at a constant rate, if that is wanted.
+for run in $([ "$rate" -gt 0 ] && seq "$runs"); do
+    echo "bench: $rate requests a second, run $run of $runs" >&2
+    for name in ours h2o nginx go; do
+        case " $only " in *" $name "*) ;; *) continue ;; esac
+        taskset -c 1 "$bin/rate" "${port[$name]}" /hello "$rate" "$seconds" 64 |
+            awk -F'\t' -v who="$name" -v run="$run" '{ print who "\trate_p99_us\t" $2 "\t" run }'
+    done
+done >>"$work/results"
 for name in $only; do stop "$name"; done
 
 if [ "$idle" -gt 0 ]; then
@@ -202,6 +211,9 @@ END {
     row("tls_100k_us", "ours", "tls_file_us", "nginx", 1.1)
     row("file_1k_us", "ours", "file_1k_us", "nginx", 1.10)
     row("file_100k_us", "ours", "file_100k_us", "nginx", 1.10)
+    row("p99_at_rate_us", "ours", "rate_p99_us", "nginx", 1.0)
+    row("p99_at_rate_us", "ours", "rate_p99_us", "h2o", "")
+    row("p99_at_rate_us", "ours", "rate_p99_us", "go", "")
     row("idle_bytes", "ours", "idle_bytes", "nginx", 512, 1)
     row("idle_bytes", "ours", "idle_bytes", "h2o", "")
     row("idle_bytes", "ours", "idle_bytes", "go", "")
