@@ -337,6 +337,7 @@ serve(void *args)
     struct bh_http_server *s = bh_http_server_new(o->impatient ? &impatient : NULL);
     int                    rc = make_file();
 
+    memset(seen.lines, ' ', sizeof seen.lines); /* so that memory is what it is from the start */
     BH_DEFER(bh_http_server_free, s);
     bh_http_observe(s, record, NULL);
     bh_http_use(s, bh_http_recover, NULL);

@@ -4,10 +4,13 @@
 #   make test-wire WIRE=full    every gadget through every proxy, every byte of every exchange
 #   make test-wire PART="smuggle reject"
 
-wire := $O/test/wire/server
+wire := $O/test/wire/server $O/test/wire/faults.so
 
 $O/test/wire/server: $O/test/wire/server.c.o $(patsubst %,$O/lib/libbh_%.a,http runtime base)
 	$(link)
+$O/test/wire/faults.so: test/wire/faults.c
+	@mkdir -p $(@D); echo "  LD  $@"; $(CC) $(filter-out $(sanflags),$(CFLAGS_ALL)) -Wno-missing-prototypes \
+	    -fPIC -shared -o $@ $< -ldl
 
 all: $O/test/wire/server
 

@@ -131,11 +131,11 @@ class Server(Process):
         return found
 
     def settle(self, before, patience=5):
-        """Wait until what was there is there: one connection (this one), goroutines, descriptors.  Returns: whether, stats."""
+        """Wait until what was there is there: connections, goroutines, descriptors.  Returns: whether, stats."""
         deadline = time.monotonic() + patience * SLOW
         while True:
             now = self.stats()
-            good = now["open"] <= 1 and now["goroutines"] <= before["goroutines"] and \
+            good = now["open"] <= before["open"] and now["goroutines"] <= before["goroutines"] and \
                 now["descriptors"] <= before["descriptors"] and now["active"] <= 1
             if good or time.monotonic() > deadline:
                 return good, now
