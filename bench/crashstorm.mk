@@ -1,6 +1,7 @@
 # Healthy requests beside a storm of crashing ones.
 #
 #   make bench-crashstorm SECONDS=30 CONNECTIONS=64
+#   make bench-endurance                              three kinds of crashes, 10,000 of each at least
 
 SECONDS     ?= 30
 CONNECTIONS ?= 64
@@ -13,4 +14,7 @@ all: $(crashstorm)
 bench-crashstorm: deps
 	@$(MAKE) --no-print-directory $(crashstorm) $O/examples/server/crashlab
 	@$(crashstorm) $O/examples/server/crashlab $(SECONDS) $(CONNECTIONS)
-.PHONY: bench-crashstorm
+bench-endurance: deps
+	@$(MAKE) --no-print-directory $(crashstorm) $O/examples/server/crashlab
+	@$(crashstorm) $O/examples/server/crashlab $(SECONDS) $(CONNECTIONS) all
+.PHONY: bench-crashstorm bench-endurance

@@ -3,15 +3,15 @@
  *
  * Each holds a reference to the call, so the request's memory and context stay; and
  * has its own copy of the public part with its own arena, so that two goroutines
- * never allocate from one.  bh_go_safe contains a panic; what is added here is
- * whose panic it was.  The goroutine owns the whole (bh_own), so it is released
- * after fn's deferred calls and the report, however fn ended.
+ * never allocate from one.  A panic is kept as a report, like a handler's, and nothing is
+ * printed: looking up names costs milliseconds, and clients may be able to cause many.
+ * The goroutine owns the whole (bh_own), so it is released after fn's deferred calls and
+ * the report, however fn ended.
  */
 
 #include "ht.h"
 
 #include <bulkhead/go/own.h>
-#include <bulkhead/go/safe.h>
 
 struct background {
     struct ht_call     *x;
@@ -34,25 +34,38 @@ background_end(void *arg)
 }
 
 static void
-background_panicked(const struct bh_panic *p, void *arg)
+background_panicked(struct background *b, const struct bh_panic *p)
 {
-    struct background *b = arg;
-
     atomic_fetch_add_explicit(&b->x->s->panics, 1, memory_order_relaxed);
     ht_report(b->x->s, b->x, p, &b->caught, "background", "contained");
 }
 
 static void
-background_main(struct bh_ctx *ctx, void *args)
+run_noting(struct background *b)
 {
-    struct background *b = *(struct background **)args;
-
-    (void)ctx; /* never ends: b must be released even if the request's has */
-    bh_own(background_end, b);
     BH_DEFER(ht_note_stack, &b->caught);
     if (bh_ctx_err(b->x->work_ctx) == 0)
         b->fn(&b->view, b->args);
     b->caught.done = true;
+}
+
+static void
+run_guarded(struct background *b)
+{
+    BH_RECOVER(p) {
+        background_panicked(b, p);
+        return;
+    }
+    run_noting(b);
+}
+
+static void
+background_main(void *args)
+{
+    struct background *b = *(struct background **)args;
+
+    bh_own(background_end, b);
+    run_guarded(b);
 }
 
 static void
@@ -62,12 +75,8 @@ start(struct background *b, const char *name)
         background_end(b);
         bh_repanic(p); /* no goroutine can be had: the handler's panic */
     }
-    bh_go_safe_with(bh_ctx_background(),
-                    (&(struct bh_safe_options){ .name = name,
-                                                .stack_size = b->x->s->o.stack_size,
-                                                .on_panic = background_panicked,
-                                                .on_panic_arg = b }),
-                    background_main, &b);
+    bh_go_with((&(struct bh_go_options){ .name = name, .stack_size = b->x->s->o.stack_size }),
+               background_main, &b);
 }
 
 void
