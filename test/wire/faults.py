@@ -282,4 +282,5 @@ def main():
     c.end()
 
 
-main()
+if __name__ == "__main__":
+    main()

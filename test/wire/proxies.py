@@ -277,4 +277,5 @@ def main():
     c.end()
 
 
-main()
+if __name__ == "__main__":
+    main()

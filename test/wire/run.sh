@@ -10,12 +10,12 @@
 here=$(dirname "$0")
 programs=$1
 shift
-[ $# -gt 0 ] || set -- reject smuggle proxies faults resets
+[ $# -gt 0 ] || set -- reject smuggle proxies faults resets clients
 status=0
 for part in "$@"; do
     start=$SECONDS
     timeout -k 5 "$([ "${WIRE-}" = full ] && echo 3000 || echo 300)" \
-        python3 -B "$here/$part.py" "$programs" || status=1
+        /usr/bin/python3 -B "$here/$part.py" "$programs" || status=1
     echo "     $part took $((SECONDS - start)) s"
 done
 exit $status
