@@ -93,9 +93,9 @@ ht_set_target(struct ht_call *x)
     struct ht_target target;
     int              status = ht_target_parse(&target, &x->head);
 
+    x->pub.method = x->head.method;
     if (status < 0)
         return status;
-    x->pub.method = x->head.method;
     x->pub.path = target.path;
     x->pub.query = target.query;
     x->pub.host = target.host;

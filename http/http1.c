@@ -619,6 +619,15 @@ after_reply(struct ht_call *x, int error)
     return x->body_done || ht_body_discard(x) ? HT_NEXT : HT_LINGER;
 }
 
+/* What was wrong with a head may be anything; a reply to HEAD has no body all the same. */
+static void
+refuse_head(struct ht_call *x, const char *data, size_t size, const struct ht_head *h, int status)
+{
+    if (size >= 5 && memcmp(data, "HEAD ", 5) == 0)
+        x->pub.method = "HEAD";
+    ht_refuse(x, status, h->reason);
+}
+
 enum ht_after
 ht_http1_one(struct ht_conn *k)
 {
@@ -646,7 +655,9 @@ ht_http1_one(struct ht_conn *k)
         else
             ht_dispatch(x);
     } else {
-        ht_refuse(x, (int)-end, head.reason);
+        size_t at = k->in_start + f.start;
+
+        refuse_head(x, k->kit->in + at, k->in_end - at, &head, (int)-end);
     }
     after = after_reply(x, ht_reply_finish(x));
     if (x->watched)

@@ -173,6 +173,25 @@ TEST_REAL(server, head_has_the_length_but_no_body)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
+TEST_REAL(server, a_refused_head_request_gets_no_body_either)
+{
+    static const char *const refused[] = {
+        "HEAD / HTTP/1.1\r\n\r\n",
+        "\r\nHEAD / HTTP/1.1\r\n" H "A : b\r\n\r\n",
+        "HEAD /a/../b HTTP/1.1\r\n" H "\r\n",
+        "HEAD / HTTP/1.1\r\n" H "A: b\n\r\n",
+    };
+    struct fixture f;
+
+    start(&f, NULL);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        talk(&f, refused[i], answer, SIZE);
+        EXPECT_STARTS(answer, "HTTP/1.1 400 Bad Request\r\n");
+        EXPECT_STR(body_of(answer), "");
+    }
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
 TEST_REAL(server, unknown_paths_are_404_and_wrong_methods_405_with_allow)
 {
     struct fixture f;
