@@ -182,7 +182,7 @@ def read_requests(r):
             r.refused(raw, "reqTests")
         elif method == b"PRI":
             r.count += 1
-            answer = exchange(r.server.port, raw)
+            answer = exchange(r.server.port, raw, 0.3, end=False)
             r.c.that(answer[3:4] == b"\4", "HTTP/2's preface gets its settings", answer)
         elif b"Transfer-Encoding" in raw and b"Content-Length" in raw:
             r.refused(raw, "reqTests", BOTH)
