@@ -18,6 +18,7 @@
 #include <bulkhead/go/sync.h>
 #include <bulkhead/go/timer.h>
 #include <bulkhead/http/http.h>
+#include <bulkhead/http/json.h>
 #include <bulkhead/http/server.h>
 
 /* The page, page.html byte for byte: one file, no build step, no copy at run time. */
@@ -164,41 +165,19 @@ lab_lock(struct bh_http_call *c, void *arg)
 
 /* ---- what is seen of it -------------------------------------------------------- */
 
-/* JSON text of a string, in the request's memory. */
-static const char *
-quoted(struct bh_arena *arena, const char *text)
-{
-    char *out = bh_arena_alloc(arena, strlen(text) * 6 + 3), *p = out;
-
-    *p++ = '"';
-    for (; *text != '\0'; text++) {
-        unsigned char byte = (unsigned char)*text;
-
-        if (byte < ' ' || byte == '"' || byte == '\\' || byte > '~')
-            p += snprintf(p, 7, "\\u%04x", byte);
-        else
-            *p++ = (char)byte;
-    }
-    *p++ = '"';
-    *p = '\0';
-    return out;
-}
-
-static const char *
-report_json(struct bh_arena *a, const struct bh_http_panic *r)
+static void
+add_report(struct bh_json_out *out, const struct bh_http_panic *r)
 {
     char stack[8192];
 
     bh_http_panic_stack(r, stack, sizeof stack);
-    return bh_arena_print(
-        a,
-        "{\"number\":%llu,\"time_ms\":%lld,\"request\":%llu,\"goroutine\":%llu,\"where\":%s,"
-        "\"outcome\":%s,\"route\":%s,\"path\":%s,\"kind\":%s,\"text\":%s,\"signal\":%d,"
-        "\"stack\":%s}",
-        (unsigned long long)r->number, (long long)r->time_ms, (unsigned long long)r->request,
-        (unsigned long long)r->goroutine, quoted(a, r->where), quoted(a, r->outcome),
-        quoted(a, r->route), quoted(a, r->target), quoted(a, r->kind), quoted(a, r->text),
-        r->signal, quoted(a, stack));
+    bh_json_print(out,
+                  "{\"number\":%llu,\"time_ms\":%lld,\"request\":%llu,\"goroutine\":%llu,"
+                  "\"where\":%s,\"outcome\":%s,\"route\":%s,\"path\":%s,\"kind\":%s,"
+                  "\"text\":%s,\"signal\":%d,\"stack\":%s}",
+                  (unsigned long long)r->number, (long long)r->time_ms,
+                  (unsigned long long)r->request, (unsigned long long)r->goroutine, r->where,
+                  r->outcome, r->route, r->target, r->kind, r->text, r->signal, stack);
 }
 
 /* The report is only sent to who has not seen it: ?seen=NUMBER of the last one. */
@@ -207,26 +186,32 @@ lab_state(struct bh_http_call *c, void *arg)
 {
     struct bh_http_server *s = bh_http_server_of(c);
     struct bh_http_panic  *latest = bh_arena_alloc(c->arena, sizeof *latest);
-    const char            *seen = bh_http_query(c, "seen"), *report = "null";
+    const char            *seen = bh_http_query(c, "seen");
+    struct bh_json_out     out = { .arena = c->arena };
     struct bh_http_stats   stats;
     char                   number[24] = "0";
+    bool                   any = bh_http_panics(s, latest, 1) == 1;
 
     (void)arg;
     bh_http_stats(s, &stats);
-    if (bh_http_panics(s, latest, 1) == 1) {
+    if (any)
         (void)snprintf(number, sizeof number, "%llu", (unsigned long long)latest->number);
-        if (seen == NULL || strcmp(seen, number) != 0)
-            report = report_json(c->arena, latest);
-    }
+    bh_json_print(&out,
+                  "{\"pid\":%d,\"uptime_ms\":%lld,\"goroutines\":%zu,\"procs\":%d,"
+                  "\"requests\":%llu,\"panics\":%llu,\"aborted\":%llu,\"open\":%llu,"
+                  "\"latest\":%llu,\"report\":",
+                  (int)getpid(), (long long)((bh_now() - lab.started) / BH_MILLISECOND),
+                  bh_goroutine_count(), bh_procs(), (unsigned long long)stats.requests,
+                  (unsigned long long)stats.panics, (unsigned long long)stats.aborted,
+                  (unsigned long long)stats.open,
+                  any ? (unsigned long long)latest->number : 0ULL);
+    if (any && (seen == NULL || strcmp(seen, number) != 0))
+        add_report(&out, latest);
+    else
+        bh_json_print(&out, "null");
+    bh_json_print(&out, "}\n");
     (void)bh_http_set_header(c, "Cache-Control", "no-store");
-    return bh_http_reply_json(
-        c, 200,
-        "{\"pid\":%d,\"uptime_ms\":%lld,\"goroutines\":%zu,\"procs\":%d,\"requests\":%llu,"
-        "\"panics\":%llu,\"aborted\":%llu,\"open\":%llu,\"latest\":%s,\"report\":%s}\n",
-        (int)getpid(), (long long)((bh_now() - lab.started) / BH_MILLISECOND),
-        bh_goroutine_count(), bh_procs(), (unsigned long long)stats.requests,
-        (unsigned long long)stats.panics, (unsigned long long)stats.aborted,
-        (unsigned long long)stats.open, number, report);
+    return bh_http_reply_bytes(c, 200, "application/json", out.text, out.size);
 }
 
 static int
