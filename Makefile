@@ -7,7 +7,7 @@
 #   make test-units    only the programs beside the sources; one of them: build/gcc/runtime/chan_test
 #   make conformance   Go's rules case by case
 #   make bench-fibers  bench-panic  bench-http  bench-crashstorm   ours and the peers, same run
-#   make fuzz          the parsers, for FUZZ_SECONDS=20 each
+#   make fuzz          the parsers, for FUZZ_SECONDS=20 each, two at a time (fuzz/fuzz.mk)
 #   make install PREFIX=/usr/local DESTDIR=
 #   SAN=asan|ubsan|tsan make test-units      CC=clang make test-units
 #   make test-valgrind  test-aarch64
@@ -95,7 +95,7 @@ $O/pic/%.o: %
 $O/runtime/signal_test.c.o: own = -Iruntime -fno-sanitize=undefined
 
 # ---- what every target needs ---------------------------------------------
--include $(wildcard tools/*.mk bench/*.mk examples/*.mk test/*.mk http/*.mk \
+-include $(wildcard tools/*.mk bench/*.mk examples/*.mk test/*.mk http/*.mk fuzz/*.mk \
                     tools/*/*.mk examples/*/*.mk test/*/*.mk)
 
 all: $O/libbulkhead.a $O/libbulkhead.so $(patsubst %.c,$O/%,$(wildcard examples/*.c))

@@ -26,6 +26,7 @@ build    libnghttp2-dev         HTTP/2 frames and header compression
 build    pkg-config             finds the installed library (bulkhead.pc)
 test     clang                  second compiler: every header and fault test must pass with both
 test     node-llhttp            an HTTP/1.1 parser that the fuzzer holds ours against
+test     libhttp-parser-dev     its predecessor, likewise
 test     libclang-rt-14-dev     its sanitizer and fuzzer runtimes
 test     gdb                    tests of the debugger script; backtraces across the switch
 test     python3                gdb script; drives the browser test
@@ -61,7 +62,6 @@ wire     wrk                    load from clients we did not write
 wire     apache2-utils          ab, another
 wire     siege                  another
 wire     slowhttptest           slow attacks
-wire     libhttp-parser-dev     an HTTP/1.1 parser that the fuzzer holds ours against
 peers    golang-go              Go, the peer of every benchmark
 peers    libboost-fiber-dev     Boost.Fiber
 peers    wrk                    HTTP load

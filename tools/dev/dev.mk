@@ -41,6 +41,4 @@ test-aarch64: ; @tools/deps.sh build aarch64
 	@$(MAKE) --no-print-directory CC=$(aarch64)-gcc ARCH=aarch64 O=build/aarch64 test-units \
 	    TEST_RUN='qemu-aarch64 -L /usr/$(aarch64)' TEST_EMULATED=1 TEST_TIMEOUT=10 BH_TEST_SEEDS=1
 
-fuzz: fuzz-http
-
-.PHONY: fuzz tidy lint install test-headers test-install test-valgrind test-aarch64
+.PHONY: tidy lint install test-headers test-install test-valgrind test-aarch64

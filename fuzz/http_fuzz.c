@@ -1,5 +1,5 @@
 /*
- * http_parse_fuzz.c -- any bytes at all as a stream of HTTP/1 requests.
+ * http_fuzz.c -- any bytes at all as a stream of HTTP/1 requests.
  *
  * Three things must hold:
  *
