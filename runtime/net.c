@@ -825,6 +825,8 @@ dial_wait(struct bh_ctx *ctx, struct bh_conn *c)
 {
     ssize_t error;
 
+    if (rt_netfd_more(&c->n) == NULL) /* whose panic below would leave c behind */
+        return -ENOMEM;
     rt_netfd_set_ctx(&c->n, ctx);
     error = rt_netfd_do(&c->n, RT_POLL_WRITE, call_connect_result, NULL);
     rt_netfd_set_ctx(&c->n, NULL);
