@@ -5,13 +5,11 @@
  * has its own copy of the public part with its own arena, so that two goroutines
  * never allocate from one.  A panic is kept as a report, like a handler's, and nothing is
  * printed: looking up names costs milliseconds, and clients may be able to cause many.
- * The goroutine owns the whole (bh_own), so it is released after fn's deferred calls and
- * the report, however fn ended.
+ * The whole is released by a deferred call, which can't fail, behind fn's own and the
+ * report, however fn ended.
  */
 
 #include "ht.h"
-
-#include <bulkhead/go/own.h>
 
 struct background {
     struct ht_call     *x;
@@ -64,7 +62,7 @@ background_main(void *args)
 {
     struct background *b = *(struct background **)args;
 
-    bh_own(background_end, b);
+    BH_DEFER(background_end, b);
     run_guarded(b);
 }
 

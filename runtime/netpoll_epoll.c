@@ -24,12 +24,12 @@
 
 enum { EVENTS = 128, NS_PER_MS = 1000000 };
 
-static struct rt_lock    init_lock;
-static _Atomic bool      inited;
-static int               epoll_fd = -1, break_fd = -1;
-static _Atomic uint32_t  breaking;
-static _Atomic int64_t   poll_until; /* 0: nobody waits */
-static _Atomic bool      no_pwait2;
+static struct rt_lock   init_lock;
+static _Atomic bool     inited;
+static int              epoll_fd = -1, break_fd = -1;
+static _Atomic uint32_t breaking;
+static _Atomic int64_t  poll_until; /* 0: nobody waits */
+static _Atomic bool     no_pwait2;
 
 /* ignore_sigpipe -- by a handler, which exec resets; SIG_IGN would be inherited. */
 static void
@@ -41,8 +41,8 @@ ignore_sigpipe_handler(int number)
 static void
 ignore_sigpipe(void)
 {
-    struct sigaction old, act = { .sa_handler = ignore_sigpipe_handler,
-                                  .sa_flags = SA_RESTART | SA_ONSTACK };
+    struct sigaction old,
+        act = { .sa_handler = ignore_sigpipe_handler, .sa_flags = SA_RESTART | SA_ONSTACK };
 
     if (sigaction(SIGPIPE, NULL, &old) == 0 && (old.sa_flags & SA_SIGINFO) == 0 &&
         old.sa_handler == SIG_DFL)
@@ -95,14 +95,21 @@ rt_epoll_del(int fd)
 void
 rt_netpoll_break(void)
 {
+    enum { TRIES = 8 };
     uint64_t one = 1;
     int      saved = errno;
 
     if (!atomic_load_explicit(&inited, memory_order_acquire))
         return;
-    if (atomic_exchange_explicit(&breaking, 1, memory_order_seq_cst) == 0)
-        while (write(break_fd, &one, sizeof one) < 0 && errno == EINTR)
-            ;
+    if (atomic_exchange_explicit(&breaking, 1, memory_order_seq_cst) == 0) {
+        int tries = 0;
+
+        /* EAGAIN: it says so already.  What else an eventfd should not say may not last. */
+        while (write(break_fd, &one, sizeof one) < 0 && errno != EAGAIN && tries < TRIES)
+            tries += errno != EINTR;
+        if (tries == TRIES)
+            atomic_store_explicit(&breaking, 0, memory_order_seq_cst);
+    }
     errno = saved;
 }
 
