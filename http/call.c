@@ -35,9 +35,7 @@ take_free(struct bh_http_server *s, struct ht_kit *kit)
     if (x != NULL)
         s->free_calls = x->next_free;
     bh_mutex_unlock(&s->lock);
-    if (x == NULL && (x = calloc(1, sizeof *x)) == NULL)
-        bh_panic("http: out of memory for a call");
-    return x;
+    return x != NULL ? x : calloc(1, sizeof *x);
 }
 
 void
@@ -59,14 +57,17 @@ struct ht_call *
 ht_call_new(struct bh_http_server *s, struct ht_kit *kit, const struct ht_wire *wire,
             const char *peer)
 {
-    struct ht_call *x = take_free(s, kit);
+    bool             has_arena = kit != NULL && kit->arena != NULL;
+    struct bh_arena *arena = has_arena ? kit->arena : bh_arena_new(s->o.max_memory);
+    struct ht_call  *x = take_free(s, kit);
 
-    if (kit != NULL && kit->arena != NULL) {
-        ht_call_reset(x, s, kit->arena);
+    if (has_arena)
         kit->arena = NULL;
-    } else {
-        ht_call_reset(x, s, bh_arena_new(s->o.max_memory));
+    if (x == NULL) {
+        bh_arena_free(arena);
+        bh_panic("http: out of memory for a call");
     }
+    ht_call_reset(x, s, arena);
     x->wire = wire;
     x->kit = kit;
     x->pub = (struct bh_http_call){

@@ -506,7 +506,7 @@ put_raw(struct bh_json_out *o, const char *text, size_t size)
     wrote(o, at + size);
 }
 
-/* How many bytes from p need no escape. */
+/* How many bytes from p go out as they are, whatever follows. */
 static size_t
 span_plain(const char *p, const char *end)
 {
@@ -521,15 +521,33 @@ span_plain(const char *p, const char *end)
         __m128i special =
             _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, last_control), x),
                          _mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_cmpeq_epi8(x, slash)));
-        int mask = _mm_movemask_epi8(special);
+        int mask = _mm_movemask_epi8(_mm_or_si128(special, x)); /* and beyond ASCII */
 
         if (mask != 0)
             return (size_t)(p - start) + (size_t)__builtin_ctz((unsigned)mask);
     }
 #endif
-    while (p < end && (unsigned char)*p >= 0x20 && *p != '"' && *p != '\\')
+    while (p < end && (unsigned char)*p >= 0x20 && (unsigned char)*p < 0x80 && *p != '"' &&
+           *p != '\\')
         p++;
     return (size_t)(p - start);
+}
+
+/* Returns: bytes of the character beyond ASCII at p, 0 if it is not UTF-8 (RFC 3629 section 4). */
+static size_t
+character(const char *p, const char *end)
+{
+    unsigned char first = (unsigned char)p[0], second = end - p > 1 ? (unsigned char)p[1] : 0;
+    size_t n = first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+    unsigned char least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+    unsigned char most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+
+    if ((size_t)(end - p) < n || second < least || second > most)
+        return 0;
+    for (size_t i = 2; i < n; i++)
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+    return n;
 }
 
 /* At most six bytes. */
@@ -551,6 +569,7 @@ put_escaped(char *at, unsigned char c)
     return at + 5;
 }
 
+/* Whatever is no UTF-8 becomes U+FFFD, byte by byte: no text makes JSON that nobody reads. */
 static void
 put_text(struct bh_json_out *o, const char *text, size_t size)
 {
@@ -561,14 +580,22 @@ put_text(struct bh_json_out *o, const char *text, size_t size)
     for (;;) {
         size_t n = span_plain(text, end);
 
-        memcpy(at, text, n);
-        at += n;
-        text += n;
+        if (text + n < end && (text[n] & 0x80) != 0)
+            n += character(text + n, end);
+        if (n > 0) {
+            at = (char *)mempcpy(at, text, n);
+            text += n;
+            continue;
+        }
         if (text == end)
             break;
         o->size = (size_t)(at - o->text); /* what follows may need more than was thought */
         at = room_for(o, (size_t)(end - text) + 7);
-        at = put_escaped(at, (unsigned char)*text++);
+        if ((*text & 0x80) != 0)
+            at = (char *)mempcpy(at, "\xef\xbf\xbd", 3);
+        else
+            at = put_escaped(at, (unsigned char)*text);
+        text++;
     }
     *at++ = '"';
     wrote(o, at);
@@ -662,6 +689,9 @@ put_double(struct bh_json_out *o, double number)
 
     if (end != NULL)
         wrote(o, end);
+    else if (number == 0 &&
+             signbit(number)) /* "-0" would read as an integer, which has no sign then */
+        put_raw(o, "-0.0", 4);
     else if (isfinite(number))
         wrote(o, ht_json_put_number(at, number));
     else

@@ -38,5 +38,8 @@ ht_json_tape(const char *text, size_t size, size_t max_depth, struct ht_json_tap
 extern "C" char *
 ht_json_put_number(char *at, double number)
 {
+    /* As digits only, simdjson, and not it alone, would take it for an integer that is too large. */
+    if (number >= 0x1p63 || number <= -0x1p63)
+        return std::to_chars(at, at + 32, number, std::chars_format::scientific).ptr;
     return std::to_chars(at, at + 32, number).ptr;
 }

@@ -224,6 +224,38 @@ TEST(json, what_is_built_reads_back)
     bh_arena_free(arena);
 }
 
+/* What is malformed: a lone byte, an overlong NUL, a surrogate, one too large, one cut off. */
+TEST(json, a_text_that_is_no_utf8_still_makes_json)
+{
+    struct bh_json_out o = { 0 };
+
+    arena = o.arena = bh_arena_new(0);
+    bh_json_print(&o, "[%s,%s,%s,%.*s]", "a\377b", "\300\200 and more than sixteen bytes",
+                  "\355\240\200\364\220\200\200", 4, "\303\251\303\251\303\251" + 1);
+#define BAD "\357\277\275"
+    EXPECT_STR(o.text, "[\"a" BAD "b\",\"" BAD BAD
+                       " and more than sixteen bytes\",\"" BAD BAD BAD BAD BAD BAD BAD
+                       "\",\"" BAD "\303\251" BAD "\"]");
+    EXPECT_EQ(parse(o.text)->size, 4);
+    bh_arena_free(arena);
+}
+
+TEST(json, a_number_that_no_integer_holds_reads_back)
+{
+    static const double numbers[] = { 0x1p63, -0x1p64, 0x1p64, 1.2345678901234567e20,
+                                      -1e22,  -0.0 };
+    struct bh_json_out  o;
+
+    arena = bh_arena_new(0);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        o = (struct bh_json_out){ .arena = arena };
+        bh_json_add_number(&o, NULL, numbers[i]);
+        EXPECT_EQ(parse(o.text)->type, BH_JSON_NUMBER);
+        EXPECT(memcmp(&parse(o.text)->number, &numbers[i], sizeof numbers[i]) == 0);
+    }
+    bh_arena_free(arena);
+}
+
 TEST(json, print_quotes_texts_and_knows_its_conversions)
 {
     struct bh_json_out    o = { 0 };

@@ -145,14 +145,19 @@ new_tls(struct tls_state *state, SSL_CTX *ctx, struct bh_conn *conn)
     struct bh_tls *t = calloc(1, sizeof *t);
     BIO           *bio;
 
-    if (t == NULL)
+    if (t == NULL) {
+        tls_state_unref(state);
         bh_panic("tls: out of memory");
+    }
     t->conn = conn;
     t->state = state;
     t->ssl = SSL_new(ctx);
     bio = BIO_new(bio_method());
-    if (t->ssl == NULL || bio == NULL)
+    if (t->ssl == NULL || bio == NULL) {
+        BIO_free(bio);
+        bh_tls_free(t);
         bh_panic("tls: out of memory");
+    }
     BIO_set_data(bio, t);
     BIO_set_init(bio, 1);
     SSL_set_bio(t->ssl, bio, bio);

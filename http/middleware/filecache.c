@@ -74,8 +74,10 @@ file_new(const char *path)
 {
     struct ht_file *file = calloc(1, sizeof *file);
 
-    if (file == NULL || (file->path = strdup(path)) == NULL)
-        bh_panic("http: out of memory for a file");
+    if (file == NULL || (file->path = strdup(path)) == NULL) {
+        free(file);
+        return NULL;
+    }
     atomic_store_explicit(&file->refs, 1, memory_order_relaxed);
     file->fd = -1;
     return file;
@@ -198,6 +200,10 @@ load(const struct ht_filecache *cache, const char *path, struct ht_file **result
         return error;
     }
     file = file_new(path);
+    if (file == NULL) {
+        (void)close(fd);
+        bh_panic("http: out of memory for a file");
+    }
     file->fd = fd;
     file->st = st;
     file->young = is_young(&st);
