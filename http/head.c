@@ -375,6 +375,8 @@ request_line(struct ht_head *h, struct cursor *at)
                    ? refuse(h, 501, "method not implemented")
                    : refuse(h, 400, "bad method");
     }
+    if (h->method_length == 3 && memcmp(h->method, "PRI", 3) == 0) /* HTTP/2's preface */
+        return refuse(h, 501, "method not implemented");
     h->target = ++p;
     h->target_length = span_target(p, at->end);
     p += h->target_length;

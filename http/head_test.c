@@ -135,6 +135,7 @@ static const struct vector vectors[] = {
     NO(400, "bad method", "GET\t/ HTTP/1.1\r\n" H "\r\n"),
     NO(501, "method not implemented", "get / HTTP/1.1\r\n" H "\r\n"),
     NO(501, "method not implemented", "G|ET / HTTP/1.1\r\n" H "\r\n"),
+    NO(501, "method not implemented", "PRI / HTTP/1.1\r\n" H "\r\n"),
     NO(400, "bad request target", "GET  / HTTP/1.1\r\n" H "\r\n"),
     NO(400, "bad HTTP version", "GET /  HTTP/1.1\r\n" H "\r\n"),
     NO(400, "bad HTTP version", "GET / HTTP/1.1 \r\n" H "\r\n"),
