@@ -483,11 +483,40 @@ expect_rest(enum protocol p)
     SWEPT(left <= 0, "left: %d descriptors\n", left);
 }
 
+/* More threads than will be needed: one that can't be had later is the end, as in Go. */
+enum { THREADS = 8, THREAD_TIME_US = 20000 };
+
+static void
+block_thread(void *arg)
+{
+    (void)arg;
+    usleep(THREAD_TIME_US);
+}
+
+static void
+keep_thread(void *args)
+{
+    BH_DEFER(bh_waitgroup_done, *(struct bh_waitgroup **)args);
+    bh_blocking(block_thread, NULL);
+}
+
+static void
+start_threads(void)
+{
+    struct bh_waitgroup done = { 0 }, *at = &done;
+
+    bh_waitgroup_add(&done, THREADS);
+    for (int i = 0; i < THREADS; i++)
+        bh_go(keep_thread, &at);
+    bh_waitgroup_wait(&done);
+}
+
 /* With everything in place that stays: files, pools, threads. */
 static void
 begin(int64_t timeout_ns)
 {
     make_talk2();
+    start_threads();
     start(timeout_ns);
     sw.doing = "nothing";
     for (int i = 0; i < 3; i++)
