@@ -271,12 +271,12 @@ query_value(struct bh_arena *arena, const char *pair, size_t length, const char 
     size_t      value_length = length - (size_t)(value - pair);
     char       *text;
 
-    if (name_length != strlen(name) || memcmp(pair, name, name_length) != 0) {
-        if (memchr(pair, '%', name_length) == NULL && memchr(pair, '+', name_length) == NULL)
-            return NULL;
+    if (memchr(pair, '%', name_length) != NULL || memchr(pair, '+', name_length) != NULL) {
         text = bh_arena_alloc(arena, name_length + 1);
         if (ht_unescape(text, pair, name_length, true) < 0 || strcmp(text, name) != 0)
             return NULL;
+    } else if (name_length != strlen(name) || memcmp(pair, name, name_length) != 0) {
+        return NULL;
     }
     text = bh_arena_alloc(arena, value_length + 1);
     return ht_unescape(text, value, value_length, true) >= 0 ? text : NULL;
@@ -287,7 +287,7 @@ bh_http_query(struct bh_http_call *c, const char *name)
 {
     for (const char *p = c->query; *p != '\0';) {
         size_t      length = strcspn(p, "&");
-        const char *value = query_value(c->arena, p, length, name);
+        const char *value = length > 0 ? query_value(c->arena, p, length, name) : NULL;
 
         if (value != NULL)
             return value;

@@ -75,6 +75,25 @@ TEST_REAL(form, pairs_of_a_query_come_in_order_without_the_malformed)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
+static int
+ask_query(struct bh_http_call *c, void *arg)
+{
+    (void)arg;
+    return bh_http_reply(c, 200, "%s;%s", bh_http_query(c, "a+b"), bh_http_query(c, ""));
+}
+
+/* "a+b" stands for "a b", and nothing between two '&' is no pair. */
+TEST_REAL(form, a_name_asked_for_is_the_unescaped_one)
+{
+    struct fixture f = { .s = bh_http_server_new(NULL) };
+
+    bh_http_handle(f.s, "GET /", ask_query, NULL);
+    fixture_start(&f);
+    talk(&f, "GET /?a+b=1&&a%2bb=2&=3 HTTP/1.1\r\nHost: a\r\n\r\n", answer, sizeof answer);
+    EXPECT_STR(body_of(answer), "2;3");
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
 TEST_REAL(form, fields_are_unescaped_and_the_first_counts)
 {
     struct fixture f = { .s = bh_http_server_new(NULL) };
