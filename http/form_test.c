@@ -87,6 +87,7 @@ TEST_REAL(form, a_name_asked_for_is_the_unescaped_one)
 {
     struct fixture f = { .s = bh_http_server_new(NULL) };
 
+    bh_http_use(f.s, bh_http_recover, NULL);
     bh_http_handle(f.s, "GET /", ask_query, NULL);
     fixture_start(&f);
     talk(&f, "GET /?a+b=1&&a%2bb=2&=3 HTTP/1.1\r\nHost: a\r\n\r\n", answer, sizeof answer);
