@@ -231,7 +231,7 @@ TEST(json, a_text_that_is_no_utf8_still_makes_json)
 
     arena = o.arena = bh_arena_new(0);
     bh_json_print(&o, "[%s,%s,%s,%.*s]", "a\377b", "\300\200 and more than sixteen bytes",
-                  "\355\240\200\364\220\200\200", 4, "\303\251\303\251\303\251" + 1);
+                  "\355\240\200\364\220\200\200", 4, &"\303\251\303\251\303\251"[1]);
 #define BAD "\357\277\275"
     EXPECT_STR(o.text, "[\"a" BAD "b\",\"" BAD BAD
                        " and more than sixteen bytes\",\"" BAD BAD BAD BAD BAD BAD BAD
