@@ -44,7 +44,7 @@ server := -detect_leaks=0 -handle_segv=0 -handle_bus=0 -handle_fpe=0 -timeout=20
 no_main = -fno-sanitize=fuzzer -fsanitize=fuzzer-no-link \
           $(shell $(FUZZ_CC) -print-file-name=libclang_rt.fuzzer_no_main-$(ARCH).a)
 
-$(eval $(call fuzzer,http,http/head.c http/target.c http/chunk.c,$(llhttp)))
+$(eval $(call fuzzer,http,fuzz/oracle_llhttp.c fuzz/oracle_http_parser.c http/head.c http/target.c http/chunk.c,$(llhttp) -lhttp_parser))
 $(eval $(call fuzzer,response,http/client/response.c http/head.c http/chunk.c,$(llhttp)))
 $(eval $(call fuzzer,url,http/url.c http/target.c base/arena.c))
 $(eval $(call fuzzer,fields,$(patsubst %,http/middleware/%.c,range accept address credentials),,-max_len=512))
