@@ -97,6 +97,7 @@ http_parser_reads(struct seen *s, const char *data, size_t size, size_t split)
         err = HTTP_PARSER_ERRNO(&parser);
     }
     /* A name that only begins with Transfer-Encoding makes it doubt the framing. */
-    MUST(err == HPE_OK || err == HPE_INVALID_METHOD || err == HPE_INVALID_TRANSFER_ENCODING);
+    MUST(err == HPE_OK || err == HPE_INVALID_METHOD || err == HPE_INVALID_TRANSFER_ENCODING ||
+         err == HPE_UNEXPECTED_CONTENT_LENGTH);
     return err == HPE_OK;
 }
