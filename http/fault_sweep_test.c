@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <malloc.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bulkhead/go/sync.h>
@@ -490,7 +491,7 @@ static void
 block_thread(void *arg)
 {
     (void)arg;
-    usleep(THREAD_TIME_US);
+    nanosleep(&(struct timespec){ .tv_nsec = 1000L * (THREAD_TIME_US) }, NULL);
 }
 
 static void
