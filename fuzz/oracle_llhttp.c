@@ -85,7 +85,10 @@ llhttp_reads(struct seen *s, const char *data, size_t size, size_t split)
     err = feed(&parser, data, split);
     if (err == HPE_OK)
         err = feed(&parser, data + split, size - split);
+    /* A tab behind a length or a coding is more than it takes, against RFC 9110 section 5.6.3. */
     MUST(err == HPE_OK || err == HPE_INVALID_CHUNK_SIZE || err == HPE_STRICT ||
-         err == HPE_INVALID_METHOD || err == HPE_INVALID_CONSTANT);
+         err == HPE_INVALID_METHOD || err == HPE_INVALID_CONSTANT ||
+         (memchr(data, '\t', size) != NULL &&
+          (err == HPE_INVALID_CONTENT_LENGTH || err == HPE_INVALID_TRANSFER_ENCODING)));
     return err == HPE_OK;
 }

@@ -22,11 +22,11 @@ static char            bytes[1 << 16];
 static struct parsed
 parse(const char *text, size_t size)
 {
-    struct parsed p = { 0 };
+    struct parsed    p = { 0 };
     struct ht_finder f = { 0 };
     struct ht_target target;
-    long end = ht_head_find(&f, text, size, &limits);
-    int rc;
+    long             end = ht_head_find(&f, text, size, &limits);
+    int              rc;
 
     p.reason = f.reason;
     if (end <= 0) {
@@ -51,8 +51,14 @@ struct vector {
     enum ht_body body;
     uint64_t     length;
 };
-#define OK(text, ...)           { text, sizeof(text) - 1, 0, NULL, __VA_ARGS__ }
-#define NO(status, reason, text) { text, sizeof(text) - 1, status, reason, HT_BODY_NONE, 0 }
+#define OK(text, ...)                                                                          \
+    {                                                                                          \
+        text, sizeof(text) - 1, 0, NULL, __VA_ARGS__                                           \
+    }
+#define NO(status, reason, text)                                                               \
+    {                                                                                          \
+        text, sizeof(text) - 1, status, reason, HT_BODY_NONE, 0                                \
+    }
 #define H "Host: a.example\r\n"
 
 static const struct vector vectors[] = {
@@ -93,13 +99,15 @@ static const struct vector vectors[] = {
     NO(400, "bad Content-Length", "POST / HTTP/1.1\r\n" H "Content-Length:\r\n\r\n"),
     NO(400, "bad Content-Length",
        "POST / HTTP/1.1\r\n" H "Content-Length: 18446744073709551617\r\n\r\n"),
-    NO(400, "unknown transfer coding", "POST / HTTP/1.1\r\n" H "Transfer-Encoding: gzip\r\n\r\n"),
+    NO(400, "unknown transfer coding",
+       "POST / HTTP/1.1\r\n" H "Transfer-Encoding: gzip\r\n\r\n"),
     NO(400, "unknown transfer coding",
        "POST / HTTP/1.1\r\n" H "Transfer-Encoding: gzip, chunked\r\n\r\n"),
     NO(400, "unknown transfer coding",
        "POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked, identity\r\n\r\n"),
     NO(400, "unknown transfer coding",
-       "POST / HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
+       "POST / HTTP/1.1\r\n" H
+       "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"),
     NO(400, "unknown transfer coding", "POST / HTTP/1.1\r\n" H "Transfer-Encoding:\r\n\r\n"),
     NO(400, "unknown transfer coding",
        "POST / HTTP/1.1\r\n" H "Transfer-Encoding: \"chunked\"\r\n\r\n"),
@@ -116,10 +124,13 @@ static const struct vector vectors[] = {
     NO(400, "control byte in a header field", "GET / HTTP/1.1\r\n" H "A: b\r\r\n\r\n"),
     NO(400, "control byte in a header field", "GET / HTTP/1.1\r\n" H "A: b\0c\r\n\r\n"),
     NO(400, "control byte in a header field", "GET / HTTP/1.1\r\n" H "A: b\x7f\r\n\r\n"),
-    NO(400, "control byte in a header field", "GET / HTTP/1.1\r\n" H "A: 12345678\x01" "9\r\n\r\n"),
+    NO(400, "control byte in a header field",
+       "GET / HTTP/1.1\r\n" H "A: 12345678\x01"
+       "9\r\n\r\n"),
     NO(400, "header field continued on the next line",
        "GET / HTTP/1.1\r\n" H "A: b\r\n c\r\n\r\n"),
-    NO(400, "header field continued on the next line", "GET / HTTP/1.1\r\n" H "A: b\r\n\tc\r\n\r\n"),
+    NO(400, "header field continued on the next line",
+       "GET / HTTP/1.1\r\n" H "A: b\r\n\tc\r\n\r\n"),
     NO(400, "header field continued on the next line", "GET / HTTP/1.1\r\n Host: a\r\n\r\n"),
     NO(400, "bad header field name", "GET / HTTP/1.1\r\nHost : a\r\n\r\n"),
     NO(400, "bad header field name", "GET / HTTP/1.1\r\nHost\t: a\r\n\r\n"),
@@ -148,13 +159,16 @@ static const struct vector vectors[] = {
     NO(505, "HTTP version not supported", "GET / HTTP/0.9\r\n" H "\r\n"),
 
     /* target and host */
-    NO(400, "bad request target", "GET /a\x01" "b HTTP/1.1\r\n" H "\r\n"),
+    NO(400, "bad request target",
+       "GET /a\x01"
+       "b HTTP/1.1\r\n" H "\r\n"),
     NO(400, "bad request target", "GET /\xc3\xa9 HTTP/1.1\r\n" H "\r\n"),
     NO(400, "bad request target", "GET /a#b HTTP/1.1\r\n" H "\r\n"),
     NO(400, NULL, "GET a HTTP/1.1\r\n" H "\r\n"),
     NO(400, "bad request target", "GET * HTTP/1.1\r\n" H "\r\n"),
     NO(400, "bad request target", "GET ftp://a.example/ HTTP/1.1\r\n" H "\r\n"),
     NO(501, "CONNECT is not offered", "CONNECT a.example:443 HTTP/1.1\r\n" H "\r\n"),
+    NO(501, "CONNECT is not offered", "CONNECT /a HTTP/1.1\r\n" H "Content-Length: 1\r\n\r\nx"),
     NO(400, "dot segment in the path", "GET /a/../b HTTP/1.1\r\n" H "\r\n"),
     NO(400, "dot segment in the path", "GET /.. HTTP/1.1\r\n" H "\r\n"),
     NO(400, "dot segment in the path", "GET /./b HTTP/1.1\r\n" H "\r\n"),
@@ -176,7 +190,8 @@ static const struct vector vectors[] = {
     NO(400, "bad Host", "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n"),
     NO(400, "bad host in the request target", "GET http:///x HTTP/1.1\r\n" H "\r\n"),
     NO(400, "bad host in the request target", "GET http://u@a.example/ HTTP/1.1\r\n" H "\r\n"),
-    NO(400, "Host differs from the request target", "GET http://b.example/ HTTP/1.1\r\n" H "\r\n"),
+    NO(400, "Host differs from the request target",
+       "GET http://b.example/ HTTP/1.1\r\n" H "\r\n"),
 
     /* limits */
     NO(431, "too many header fields",
@@ -187,12 +202,12 @@ TEST_PLAIN(head, vectors_are_judged_as_they_should_be)
 {
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
         const struct vector *v = &vectors[i];
-        struct parsed p = parse(v->text, v->size);
+        struct parsed        p = parse(v->text, v->size);
 
         if (p.status != v->status ||
             (v->reason != NULL && (p.reason == NULL || strcmp(p.reason, v->reason) != 0)))
-            test_failed(__FILE__, __LINE__, "vector %zu %s: status %d (%s), expected %d (%s)", i,
-                        v->text, p.status, p.reason, v->status, v->reason);
+            test_failed(__FILE__, __LINE__, "vector %zu %s: status %d (%s), expected %d (%s)",
+                        i, v->text, p.status, p.reason, v->status, v->reason);
         if (v->status == 0) {
             EXPECT_EQ(p.head.body, v->body);
             EXPECT_EQ(p.head.length, v->length);
@@ -205,12 +220,12 @@ TEST_PLAIN(head, is_found_the_same_at_every_split)
 {
     for (size_t i = 0; i < sizeof vectors / sizeof vectors[0]; i++) {
         const struct vector *v = &vectors[i];
-        struct ht_finder whole = { 0 };
-        long expected = ht_head_find(&whole, v->text, v->size, &limits);
+        struct ht_finder     whole = { 0 };
+        long                 expected = ht_head_find(&whole, v->text, v->size, &limits);
 
         for (size_t split = 0; split <= v->size; split++) {
             struct ht_finder f = { 0 };
-            long end = ht_head_find(&f, v->text, split, &limits);
+            long             end = ht_head_find(&f, v->text, split, &limits);
 
             if (end == 0)
                 end = ht_head_find(&f, v->text, v->size, &limits);
@@ -224,7 +239,7 @@ TEST_PLAIN(head, is_found_the_same_at_every_split)
 TEST_PLAIN(head, gives_method_target_and_trimmed_fields)
 {
     static const char text[] = "PUT /x?y=1 HTTP/1.1\r\nHost: h\r\nA:  b c\t \r\nEmpty:\r\n\r\n";
-    struct parsed p = parse(text, sizeof text - 1);
+    struct parsed     p = parse(text, sizeof text - 1);
 
     EXPECT_EQ(p.status, 0);
     EXPECT_STR(p.head.method, "PUT");
@@ -251,7 +266,8 @@ TEST_PLAIN(head, decides_whether_the_connection_may_go_on)
     EXPECT(keeps("GET / HTTP/1.1\r\n" H "\r\n"));
     EXPECT(!keeps("GET / HTTP/1.1\r\n" H "Connection: close\r\n\r\n"));
     EXPECT(!keeps("GET / HTTP/1.1\r\n" H "Connection: x , CLOSE\r\n\r\n"));
-    EXPECT(!keeps("GET / HTTP/1.1\r\n" H "Connection: x\r\nConnection: close, keep-alive\r\n\r\n"));
+    EXPECT(!keeps("GET / HTTP/1.1\r\n" H
+                  "Connection: x\r\nConnection: close, keep-alive\r\n\r\n"));
     EXPECT(keeps("GET / HTTP/1.1\r\n" H "Connection: closed, close-not\r\n\r\n"));
     EXPECT(!keeps("GET / HTTP/1.0\r\n\r\n"));
     EXPECT(keeps("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
@@ -260,7 +276,7 @@ TEST_PLAIN(head, decides_whether_the_connection_may_go_on)
 
 TEST_PLAIN(head, limits_the_request_line_before_it_is_complete)
 {
-    static char text[2048];
+    static char      text[2048];
     struct ht_finder f = { 0 };
 
     memset(text, 'a', sizeof text);
@@ -273,9 +289,9 @@ TEST_PLAIN(head, limits_the_request_line_before_it_is_complete)
 
 TEST_PLAIN(head, limits_the_whole_before_it_is_complete)
 {
-    static char text[2048];
+    static char      text[2048];
     struct ht_finder f = { 0 };
-    int start = snprintf(text, sizeof text, "GET / HTTP/1.1\r\nA: ");
+    int              start = snprintf(text, sizeof text, "GET / HTTP/1.1\r\nA: ");
 
     memset(text + start, 'a', sizeof text - (size_t)start);
     EXPECT_EQ(ht_head_find(&f, text, 1024, &limits), 0);
@@ -291,7 +307,8 @@ static void
 mangle(const char *before, unsigned byte, const char *after, int *accepted)
 {
     static char text[512];
-    int n = snprintf(text, sizeof text, "POST / HTTP/1.1\r\n" H "Content-Length: 5\r\n%s", before);
+    int         n =
+        snprintf(text, sizeof text, "POST / HTTP/1.1\r\n" H "Content-Length: 5\r\n%s", before);
     struct parsed p;
 
     text[n++] = (char)byte;

@@ -62,8 +62,9 @@ ht_unescape(char *out, const char *text, size_t length, bool plus)
 /* ---- host ------------------------------------------------------------------------ */
 
 static const bool host_bytes[256] = {
-    ['!'] = true, ['$' ... '.'] = true, ['0' ... '9'] = true, [';'] = true, ['='] = true,
-    ['A' ... 'Z'] = true, ['_'] = true, ['a' ... 'z'] = true, ['~'] = true,
+    ['!'] = true, ['$' ... '.'] = true, ['0' ... '9'] = true,
+    [';'] = true, ['='] = true,         ['A' ... 'Z'] = true,
+    ['_'] = true, ['a' ... 'z'] = true, ['~'] = true,
 };
 
 static bool
@@ -188,12 +189,12 @@ find_form(struct ht_target *t, struct ht_head *h)
 {
     char *target = h->target;
 
+    if (strcmp(h->method, "CONNECT") == 0) /* with a path too: others see no body behind it */
+        return refuse(h, 501, "CONNECT is not offered");
     if (*target == '/') {
         t->path = target;
         return 0;
     }
-    if (strcmp(h->method, "CONNECT") == 0)
-        return refuse(h, 501, "CONNECT is not offered");
     if (strcmp(target, "*") == 0) {
         t->path = target;
         return strcmp(h->method, "OPTIONS") == 0 ? 0 : refuse(h, 400, "bad request target");
