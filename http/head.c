@@ -375,8 +375,6 @@ request_line(struct ht_head *h, struct cursor *at)
                    ? refuse(h, 501, "method not implemented")
                    : refuse(h, 400, "bad method");
     }
-    if (h->method_length == 3 && memcmp(h->method, "PRI", 3) == 0) /* HTTP/2's preface */
-        return refuse(h, 501, "method not implemented");
     h->target = ++p;
     h->target_length = span_target(p, at->end);
     p += h->target_length;
@@ -393,6 +391,8 @@ request_line(struct ht_head *h, struct cursor *at)
         return refuse(h, 400, "bad HTTP version");
     if (p[5] != '1' || p[7] > '1')
         return refuse(h, 505, "HTTP version not supported");
+    if (h->method_length == 3 && memcmp(h->method, "PRI", 3) == 0) /* HTTP/2's preface */
+        return refuse(h, 501, "method not implemented");
     h->minor = p[7] - '0';
     at->p = p + 8;
     return end_of_line(h, at, "bad HTTP version");

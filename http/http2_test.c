@@ -243,7 +243,7 @@ TEST_REAL(http2, http1_is_still_spoken_on_the_same_port)
     EXPECT_STARTS(answer, "HTTP/1.1 200 OK\r\n");
     EXPECT_HAS(answer, "hello b 11\n");
     talk(&f, "PRI * HTTP/1.1\r\nHost: b\r\n\r\n", answer, sizeof answer);
-    EXPECT_STARTS(answer, "HTTP/1.1 400 ");
+    EXPECT_STARTS(answer, "HTTP/1.1 501 ");
     stop(&f);
 }
 
