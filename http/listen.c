@@ -33,6 +33,21 @@ add_listener(struct bh_http_server *s, struct bh_listener *l, struct bh_tls_conf
     };
 }
 
+int
+ht_listeners_ready(struct bh_http_server *s)
+{
+    struct tls_state *state;
+    int               rc = 0;
+
+    for (int i = 0; i < s->listener_count && rc == 0; i++)
+        if (s->listeners[i].tls != NULL) {
+            rc = tls_config_state(s->listeners[i].tls, TLS_SERVER, &state);
+            if (rc == 0)
+                tls_state_unref(state);
+        }
+    return rc;
+}
+
 /* A whole number without a sign.  Returns: -1 if it is none. */
 static int
 read_number(const char *text)

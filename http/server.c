@@ -465,6 +465,9 @@ bh_http_serve(struct bh_ctx *ctx, struct bh_http_server *s)
     }
     if (s->listener_count == 0)
         return bh_fail(-EINVAL, "http: bh_http_serve without bh_http_listen");
+    rc = ht_listeners_ready(s);
+    if (rc < 0)
+        return rc;
     ht_groups_freeze(s);
     ht_router_freeze(&s->router);
     BH_REQUIRE(!atomic_exchange(&s->serving, true));

@@ -475,6 +475,22 @@ TEST_REAL(tls, curl_talks_to_a_server_and_a_crash_is_a_500)
     remove_certificates();
 }
 
+TEST_REAL(tls, serving_without_a_certificate_or_its_file_is_refused_at_the_start)
+{
+    struct bh_tls_config *config = bh_tls_config_new();
+    struct fixture        f;
+
+    make_certificates();
+    start(&f, config);
+    EXPECT_EQ(fixture_stop(&f), -EINVAL);
+    EXPECT_EQ(bh_tls_config_add_certificate(config, file(0, "a.pem"), file(1, "a.key")), 0);
+    shell("rm %s/a.pem", directory);
+    start(&f, config);
+    EXPECT_EQ(fixture_stop(&f), -ENOENT);
+    bh_tls_config_unref(config);
+    remove_certificates();
+}
+
 TEST_REAL(tls, sessions_are_resumed_also_after_a_reload)
 {
     struct bh_tls_config *config;

@@ -168,8 +168,8 @@ const char *bh_http_address(struct bh_http_server *s);
  * after their request, whose reply says so ("Connection: close", GOAWAY); background work of
  * requests is waited for too.  What is left at drain_timeout has its context cancelled and
  * its connection closed.
- * Returns: 0; -EINVAL if bh_http_check finds a fault, noted; -ETIMEDOUT if handlers
- *          still ran one second after all that.
+ * Returns: 0; -EINVAL if bh_http_check finds a fault, noted; what reading the files of a TLS
+ *          configuration says; -ETIMEDOUT if handlers still ran one second after all that.
  * Blocks:  until drained.
  */
 int  bh_http_serve(struct bh_ctx *ctx, struct bh_http_server *s);
