@@ -302,3 +302,10 @@ def gadgets(few=False):
         yield Gadget(f"length-{name}-get", field, b"", method=b"GET")
     for name, body in CHUNKS.items():
         yield Gadget(f"chunk-{name}", b"Transfer-Encoding: chunked", body)
+
+
+if __name__ == "__main__":  # seeds for the fuzzer: gadgets.py DIRECTORY
+    import sys
+    for serial, gadget in enumerate(gadgets(few=True)):
+        with open(f"{sys.argv[1]}/gadget-{gadget.name}", "wb") as seed:
+            seed.write(gadget.data(serial))

@@ -1,18 +1,38 @@
 #!/usr/bin/python3
 """resets.py -- the client goes away at every byte of a request, and at every byte of a reply.
 
-With an orderly end or a reset, in several kinds of exchange.  Nothing may stay behind: no
+With an orderly end or a reset, in several kinds of exchange, in TLS's handshake too.  Nothing may stay behind: no
 connection, goroutine, descriptor or memory; and a client that leaves in the middle of a
 request must not have it carried out.  Byte by byte, the same requests must be understood.
 """
 
+import shutil
 import socket
+import ssl
+import tempfile
 
-from wire import FULL, SLOW, Checks, Server, replies, reset
+import h2.connection
+from clients import certificate
+from wire import FULL, SLOW, Checks, Server, free_port, replies, reset
 
 BODY = b"0123456789" * 40
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: w\r\nAccept: */*\r\n\r\n"
+
+
+def http2():
+    """What a client of HTTP/2 sends for a GET and a POST."""
+    client = h2.connection.H2Connection()
+    client.initiate_connection()
+    fields = [(":scheme", "http"), (":authority", "w"), ("accept", "*/*")]
+    client.send_headers(1, [(":method", "GET"), (":path", "/h2"), *fields], end_stream=True)
+    client.send_headers(3, [(":method", "POST"), (":path", "/h2/post"), *fields])
+    client.send_data(3, BODY[:200])
+    client.send_data(3, BODY[200:], end_stream=True)
+    return client.data_to_send()
+
+
 REQUESTS = {
+    "HTTP/2": http2(),
     "a GET": GET,
     "a body with its length": b"POST /b HTTP/1.1\r\nHost: w\r\nContent-Length: 400\r\n\r\n" + BODY,
     "chunks": b"POST /c HTTP/1.1\r\nHost: w\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -74,6 +94,45 @@ def in_requests(c, server, base):
             c.passed += len(data) - 1
 
 
+def in_tls(c, server, base, port):
+    """As in_requests, of what a client of TLS sends: its handshake, and a request in it."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    for how in ("ends", "resets"):
+        at, sent_all = 0, False
+        while not sent_all:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(incoming, outgoing)
+            s = socket.create_connection(("127.0.0.1", port), 5 * SLOW)
+            left, asked = at, False
+            while left > 0:
+                try:
+                    if not asked:
+                        tls.do_handshake()
+                        tls.write(GET)
+                        asked = True
+                    else:
+                        tls.read(65536)
+                        sent_all = True
+                        break
+                except ssl.SSLWantReadError:
+                    pass
+                data = outgoing.read()
+                if data:
+                    s.sendall(data[:left])
+                    left -= len(data[:left])
+                elif piece := s.recv(65536):
+                    incoming.write(piece)
+                else:
+                    c.that(False, f"the server goes on with TLS at {at}")
+                    break
+            leave(s, how)
+            at += 1
+        good, now = server.settle(base)
+        c.that(good and at > 400, f"the client {how} at every byte of TLS: nothing is left behind", (at, now))
+        c.passed += at - 1
+
+
 def in_replies(c, server, base):
     for kind, data in REPLIES.items():
         with dial(server) as s:
@@ -103,6 +162,8 @@ def in_replies(c, server, base):
 
 def byte_by_byte(c, server):
     for kind, data in REQUESTS.items():
+        if kind == "HTTP/2":
+            continue  # its frames are no text to compare
         with dial(server) as s:
             s.sendall(data)
             s.shutdown(socket.SHUT_WR)
@@ -116,8 +177,9 @@ def byte_by_byte(c, server):
 
 
 def main():
-    c = Checks("resets")
-    with Server() as server:
+    c, secure = Checks("resets"), free_port()
+    directory = tempfile.mkdtemp(prefix="wire-")
+    with Server("-t", f"127.0.0.1:{secure}", *certificate(directory)) as server:
         for data in [*REQUESTS.values(), *REPLIES.values()] * 3:
             with dial(server) as s:
                 s.sendall(data)
@@ -127,6 +189,7 @@ def main():
         server.log()
         base = server.stats()
         in_requests(c, server, base)
+        in_tls(c, server, base, secure)
         in_replies(c, server, base)
         byte_by_byte(c, server)
         server.log()
@@ -135,6 +198,7 @@ def main():
         c.that(grown < 700 * 1024, "no memory is lost", (base, now))
         c.note(f"{now['connections']} connections broken off, memory {now['resident'] - base['resident']:+} KiB")
         c.that(server.stop() == 0, "it stops as it should")
+    shutil.rmtree(directory, ignore_errors=True)
     c.end()
 
 
