@@ -237,7 +237,7 @@ def server_tables(r):
         if proto.startswith(b"PRI *"):
             r.unanswered(data, "TestServerValidatesHostHeader", "half of HTTP/2's preface")
         elif proto.startswith(b"PRI"):
-            r.refused(data, "TestServerValidatesHostHeader")
+            r.refused(data, "TestServerValidatesHostHeader", statuses=[want])
         elif proto.startswith(b"CONNECT"):
             r.refused(data, "TestServerValidatesHostHeader", CONNECT)
         elif want == 200 and host and name in HOSTS:

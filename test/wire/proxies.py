@@ -11,12 +11,16 @@ Without WIRE=full, it gets the gadgets with a few odd bytes only.
 
 import collections
 import concurrent.futures
+import contextlib
+import json
 import os
+import re
 import select
 import shutil
 import socket
 import sys
 import tempfile
+import threading
 
 from gadgets import gadgets
 from wire import FULL, SLOW, Checks, Process, Server, free_port, replies, wait_for_port
@@ -249,20 +253,73 @@ class Hop:
         self.counts["retried"] += retried
 
 
-def run(c, name, make, few):
+class Naive:
+    """A server as there are some: chunked is what says so anywhere.  Looks like Server to a Hop."""
+
+    def __enter__(self):
+        self.lines, self.count, self.open = [], 0, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        for s in [self.listener, *self.open]:
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+            s.close()
+
+    def log(self):
+        found, self.lines = self.lines, []
+        return found
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                self.open.append(self.listener.accept()[0])
+                threading.Thread(target=self.serve, args=(self.open[-1],), daemon=True).start()
+
+    def serve(self, s):
+        with contextlib.suppress(OSError, ValueError), s.makefile("rwb") as f:
+            while line := f.readline():
+                method, path = line.split()[:2]
+                fields = b"".join(iter(f.readline, b"\r\n")).lower()
+                if b"chunked" in fields:
+                    while size := int(f.readline(), 16):
+                        f.read(size + 2)
+                    f.readline()
+                elif length := re.search(rb"content-length: *(\d+)", fields):
+                    f.read(int(length[1]))
+                body = json.dumps({"path": path.decode()}).encode()
+                self.lines.append((self.count, method.decode(), path.decode(), 0, "-", 200))
+                f.write(b"HTTP/1.1 200 OK\r\nX-Wire: %d\r\nContent-Length: %d\r\n\r\n%s" % (self.count, len(body), body))
+                f.flush()
+                self.count += 1
+
+
+def control(c):
+    """The same with a server that is easily misled: it must be noticed."""
+    found = Checks("control", quiet=True)
+    run(found, "nginx", nginx, [g for g in gadgets(True) if g.name.endswith("-last")], Naive)
+    c.that(found.failed >= 3, "requests that slip through nginx to a naive server are noticed", found.failed)
+    c.note(f"control, nginx before a naive server: {found.failed} of {found.failed + found.passed} checks fail, as they must")
+
+
+def run(c, name, make, chosen, kind=Server):
     directory = tempfile.mkdtemp(prefix="wire-")
     try:
-        with Server() as server, Process(make(directory, server.port, port := free_port()), cwd=directory) as p:
+        with kind() as server, Process(make(directory, server.port, port := free_port()), cwd=directory) as p:
             wait_for_port(port, p.p)
             hop = Hop(c, name, server, port)
-            for number, gadget in enumerate(gadgets(few)):
+            for number, gadget in enumerate(chosen):
                 hop.judge(number, gadget)
             if hop.innocent is not None:
                 hop.innocent.close()
             c.that(p.p.poll() is None, f"{name} still runs")
             good = hop.counts["passed on"] > 0
             c.that(good, f"{name} passes something on")
-            c.note(f"{name}: " + ", ".join(f"{n} {k}" for k, n in hop.counts.items()))
+            if not c.quiet:
+                c.note(f"{name}: " + ", ".join(f"{n} {k}" for k, n in hop.counts.items()))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
@@ -271,8 +328,8 @@ def main():
     c = Checks("proxies")
     chosen = sys.argv[2:] or list(PROXIES)
     # They mostly wait.  A driver's thread may not end before its processes: the kernel kills those with it.
-    with concurrent.futures.ThreadPoolExecutor(len(chosen)) as pool:
-        for done in [pool.submit(run, c, name, PROXIES[name], not FULL) for name in chosen]:
+    with concurrent.futures.ThreadPoolExecutor(len(chosen) + 1) as pool:
+        for done in [pool.submit(control, c)] + [pool.submit(run, c, name, PROXIES[name], gadgets(not FULL)) for name in chosen]:
             done.result()
     c.end()
 
