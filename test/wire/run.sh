@@ -10,7 +10,7 @@
 here=$(dirname "$0")
 programs=$1
 shift
-[ $# -gt 0 ] || set -- gotables reject closing smuggle mutate proxies faults resets crashes clients
+[ $# -gt 0 ] || set -- gotables reject closing smuggle mutate proxies faults resets crashes h11_client clients
 status=0
 for part in "$@"; do
     start=$SECONDS

@@ -14,7 +14,9 @@
  *
  *     GET /wire/log?from=N     the lines of requests N and up, as far as kept
  *     GET /wire/stats          counters, goroutines, descriptors, memory
- *     GET /wire/body?size=N    that many bytes; with &chunked=1 in pieces, with &file=1 from a file
+ *     GET /wire/body?size=N    that many bytes; with &chunked=1 in pieces, with &trailer=1 a
+ *                              field behind them, with &file=1 from a file
+ *     /wire/status/{status}    that status, with a text, even where there can be none
  *     /wire/deaf               answered without the body being read
  *     GET /wire/wait           until the client leaves or two seconds have passed
  *     GET /wire/crash/{how}    null, overflow, child or half
@@ -229,7 +231,16 @@ body(struct bh_http_call *c, void *arg)
         if (rc == 0 && chunked && at % (8 * PIECE) == 0)
             rc = bh_http_flush(c);
     }
+    if (rc == 0 && bh_http_query(c, "trailer") != NULL)
+        rc = bh_http_trailer(c, "X-Trailer", "behind");
     return rc;
+}
+
+static int
+give_status(struct bh_http_call *c, void *arg)
+{
+    (void)arg;
+    return bh_http_reply(c, atoi(bh_http_param(c, "status")), "a text\n");
 }
 
 static int
@@ -344,6 +355,7 @@ serve(void *args)
     bh_http_handle(s, "GET /wire/log", show_log, NULL);
     bh_http_handle(s, "GET /wire/stats", show_stats, NULL);
     bh_http_handle(s, "GET /wire/body", body, NULL);
+    bh_http_handle(s, "/wire/status/{status}", give_status, NULL);
     bh_http_handle(s, "/wire/deaf", deaf, NULL);
     bh_http_handle(s, "GET /wire/wait", wait_for_client, NULL);
     bh_http_handle(s, "GET /wire/crash/{how}", crash, NULL);
