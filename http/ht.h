@@ -227,7 +227,8 @@ struct bh_http_server {
 void ht_server_conn_ended(struct bh_http_server *s);
 /* ht_server_background_ended -- a background goroutine is done with the server. */
 void ht_server_background_ended(struct bh_http_server *s);
-/* ht_listeners_ready -- (listen.c) read the files of TLS now, not at the first client.  Returns: 0 or an error. */
+/* ht_listeners_ready -- (listen.c) read the files of TLS now, not at the first client.
+ * Returns: 0 or an error. */
 int ht_listeners_ready(struct bh_http_server *s);
 
 /* ---- conn.c ---------------------------------------------------------------------- */

@@ -6,6 +6,7 @@ h11 is also the judge of what the server says: each reply of the server, to requ
 good and bad, must be one that it accepts.
 """
 
+import concurrent.futures
 import http.client
 import json
 import os
@@ -279,12 +280,9 @@ def attack(c, name, arguments, connections, seconds):
 
 def slow_attacks(c):
     connections, seconds = (1000, 20) if FULL else (200, 8)
-    threads = [threading.Thread(target=attack, args=(c, name, arguments, connections, seconds))
-               for name, arguments in ATTACKS.items()]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
+    with concurrent.futures.ThreadPoolExecutor(len(ATTACKS)) as pool:
+        for done in [pool.submit(attack, c, name, arguments, connections, seconds) for name, arguments in ATTACKS.items()]:
+            done.result()
 
 
 def main():

@@ -240,7 +240,7 @@ static int
 give_status(struct bh_http_call *c, void *arg)
 {
     (void)arg;
-    return bh_http_reply(c, atoi(bh_http_param(c, "status")), "a text\n");
+    return bh_http_reply(c, (int)strtol(bh_http_param(c, "status"), NULL, 10), "a text\n");
 }
 
 static int
