@@ -23,8 +23,8 @@
  * fields declared `optional`, exist by being present).
  * Structs live on their owner's stack: no function here is meant for two threads.
  */
-#ifndef BH_OBSERVE_PB_H
-#define BH_OBSERVE_PB_H
+#ifndef BULKHEAD_OBSERVE_PB_H
+#define BULKHEAD_OBSERVE_PB_H
 
 #include <stdbool.h>
 #include <stddef.h>
