@@ -28,6 +28,7 @@
 
 #include "cold.h"
 #include "runq.h"
+#include "tag.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -325,6 +326,9 @@ count_and_name(struct rt_p *p, struct bh_g *g, struct bh_g *parent)
         parent != NULL ? atomic_load_explicit(&parent->id, memory_order_relaxed) : 0;
     if (rt_unlikely(parent != NULL && parent->cold != NULL))
         rt_cold_inherit(g, parent);
+    if (rt_unlikely(parent != NULL &&
+                    atomic_load_explicit(&parent->tag, memory_order_relaxed) != 0))
+        rt_tag_inherit(g, parent);
     atomic_store_explicit(&g->id, next_id(p), memory_order_release);
     if (!(g->flags & RT_G_SYSTEM))
         atomic_fetch_add_explicit(&rt_sched.g_count, 1, memory_order_relaxed);
@@ -842,6 +846,8 @@ end_goroutine(void)
 
     m = rt_enter("goroutine end");
     BH_INVARIANT(g->defers == NULL);
+    if (rt_unlikely(atomic_load_explicit(&g->tag, memory_order_relaxed) != 0))
+        rt_tag_drop(m, g);
     if (!(g->flags & RT_G_SYSTEM))
         atomic_fetch_sub_explicit(&rt_sched.g_count, 1, memory_order_relaxed);
     atomic_store_explicit(&g->state, RT_G_DEAD, memory_order_relaxed);

@@ -191,7 +191,7 @@ struct bh_g {
     uint64_t      created_by;    /* id of the goroutine that called it */
     int64_t       waiting_since; /* ns, of the current wait; for "[chan receive, 2 minutes]" */
     _Atomic uint32_t select_done; /* a select's cases race to set it */
-    uint32_t      heap_index_;    /* sim.c */
+    _Atomic uint32_t tag;         /* what it works for: a cell of tag.c; 0: none */
 
     _Alignas(16) unsigned char inline_args[RT_G_INLINE_ARGS];
 #if defined(RT_ASAN) || defined(RT_TSAN)
@@ -244,6 +244,7 @@ struct rt_m {
     int              id;
     _Atomic int      tid;      /* kernel thread id; 0 until it runs */
     uint64_t         random;
+    uint32_t         tags, tag_count; /* free cells of tag.c: number of the first, how many */
     void            *alt_stack; /* signal.c */
     uintptr_t        stack_lo, stack_hi; /* the thread's own stack (g0) */
     _Atomic uint32_t capture_state; /* report.c: held still while its stack is read */

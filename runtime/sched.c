@@ -26,6 +26,7 @@
 
 #include "cold.h"
 #include "runq.h"
+#include "tag.h"
 
 #include <errno.h>
 #include <linux/membarrier.h>
@@ -1106,6 +1107,7 @@ rt_m_exit(struct rt_m *m)
     struct rt_p            *p = m->p;
     _Atomic(struct rt_m *) *at;
 
+    rt_tag_leave(m);
     rt_lock(&rt_sched.lock);
     m->p = NULL;
     p->m = NULL;
