@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lifecycle.h"
 #include "report.h"
 
 /* ---- texts --------------------------------------------------------------- */
@@ -79,9 +80,9 @@ rt_contain_report(struct rt_contain *c)
 
     if (r == c->older || r == NULL || r->goexit || r->recovered)
         return;
-    if (rt_sched.hooks.panic_contained != NULL)
-        rt_sched.hooks.panic_contained(&r->pub, c->by);
-    else
+    r->by = c->by;
+    rt_panic_count(BH_PANIC_CONTAINED);
+    if (!rt_unlikely(r->watched) || !rt_panic_tell_slow(r, BH_PANIC_CONTAINED))
         write_report(&r->pub, c->by);
 }
 

@@ -28,6 +28,7 @@
  */
 
 #include "report.h"
+#include "lifecycle.h"
 
 #include <bulkhead/go/panic.h>
 
@@ -405,6 +406,7 @@ rt_crash_panic(struct bh_g *g)
     struct site site = { .all = false };
 
     take_texts(g);
+    rt_panic_tell(g->panics, BH_PANIC_FATAL);
     rt_regs_caller(&site.regs);
     begin(NULL);
     put_chain(g->panics, true);

@@ -651,11 +651,13 @@ static char     hook_text[64], hook_by[64];
 static uint64_t hook_on;
 
 static void
-contained(const struct bh_panic *p, const char *by)
+contained(const struct bh_panic_event *e)
 {
-    snprintf(hook_text, sizeof hook_text, "%s", bh_panic_text(p));
-    snprintf(hook_by, sizeof hook_by, "%s", by);
-    hook_on = bh_id() == p->goroutine ? p->goroutine : 0;
+    if (e->step != BH_PANIC_CONTAINED)
+        return;
+    snprintf(hook_text, sizeof hook_text, "%s", bh_panic_text(e->panic));
+    snprintf(hook_by, sizeof hook_by, "%s", e->by);
+    hook_on = bh_id() == e->panic->goroutine ? bh_id() : 0;
 }
 
 static void
@@ -672,7 +674,7 @@ TEST_PLAIN(report, of_a_contained_panic_is_left_to_the_hook_if_there_is_one)
 
     EXPECT_EQ(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
     EXPECT_EQ(dup2(pipe_fds[1], 2), 2);
-    bh_set_hooks(&(struct bh_hooks){ .panic_contained = contained });
+    bh_set_hooks(&(struct bh_hooks){ .panic = contained });
     EXPECT_EQ(bh_main(fail_once, NULL), 0);
     EXPECT_STR(hook_text, "boom reported");
     EXPECT_STR(hook_by, "its group");

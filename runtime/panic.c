@@ -42,7 +42,7 @@
  */
 
 #include "cold.h"
-#include "runtime.h"
+#include "lifecycle.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -322,19 +322,25 @@ bh_point_fell_through_(void)
 
 /* ---- landing ----------------------------------------------------------------------- */
 
-/* Forget the records raised below `frame`.  Returns: whether one was a goexit. */
+/*
+ * Forget the records raised below `frame`; `why` is told of those that nobody
+ * recovered.  Returns: whether one was a goexit.
+ */
 static bool
-drop_below(struct bh_g *g, uintptr_t frame)
+drop_below(struct bh_g *g, uintptr_t frame, enum bh_panic_step why)
 {
     bool             goexit = false;
     struct rt_panic *p;
 
     while ((p = g->panics) != NULL && p->frame < frame) {
-        g->panics = p->link;
-        if (p->goexit)
+        if (p->goexit) {
             goexit = true;
-        else
+        } else {
+            if (!p->told)
+                rt_panic_tell(p, p->recovered ? BH_PANIC_RECOVERED : why);
             atomic_fetch_sub(&rt_sched.panicking, 1);
+        }
+        g->panics = p->link;
     }
     return goexit;
 }
@@ -419,10 +425,10 @@ rt_panic_move(struct bh_panic *to, const struct bh_panic *from)
 }
 
 static void
-tell_recovered(const struct rt_panic *p)
+tell_recovered(struct rt_panic *p)
 {
-    if (rt_unlikely(rt_sched.hooks.panic_recovered != NULL))
-        rt_sched.hooks.panic_recovered(&p->pub);
+    p->told = true;
+    rt_panic_tell(p, BH_PANIC_RECOVERED);
 }
 
 static noreturn void
@@ -432,7 +438,7 @@ land_at_point(struct bh_g *g, struct rt_panic *p, struct bh_point *point)
 
     tell_recovered(p);
     rt_panic_move(&point->panic, &p->pub);
-    point->resume_goexit = drop_below(g, frame);
+    point->resume_goexit = drop_below(g, frame, BH_PANIC_REPLACED);
     point->panic.outer = newest_panic(g->panics);
     land(g, &point->at, &point->unwind);
 }
@@ -449,7 +455,7 @@ finish_recovery(struct bh_g *g, struct rt_panic *p, struct bh_landing *landing)
     struct bh_record *r, late;
 
     tell_recovered(p);
-    if (drop_below(g, frame)) {
+    if (drop_below(g, frame, BH_PANIC_REPLACED)) {
         p->goexit = true;
         p->recovered = false;
         p->link = g->panics;
@@ -497,9 +503,14 @@ walk(struct bh_g *g, struct rt_panic *p)
         if (r->kind > BH_RECORD_LATE)
             continue;
         p->record = r;
+        p->defers++;
+        if (rt_unlikely(p->watched))
+            (void)rt_panic_tell_slow(p, BH_PANIC_DEFER);
         rt_call_deferred(r->fn, r->arg, &p->cfa);
         p->cfa = 0;
         BH_INVARIANT(g->panics == p);
+        if (rt_unlikely(p->watched))
+            (void)rt_panic_tell_slow(p, BH_PANIC_DEFER_DONE);
         if (p->recovered)
             finish_recovery(g, p, r->landing);
     }
@@ -509,7 +520,7 @@ walk(struct bh_g *g, struct rt_panic *p)
 static noreturn void
 end(struct bh_g *g)
 {
-    drop_below(g, UINTPTR_MAX);
+    drop_below(g, UINTPTR_MAX, BH_PANIC_GOEXIT);
     rt_goroutine_end();
 }
 
@@ -538,8 +549,15 @@ raise_panic(struct rt_panic *p)
     g->panics = p;
     atomic_fetch_add(&rt_sched.panicking, 1);
     g->flags &= (uint8_t)~RT_G_CAPTURING;
-    if (rt_unlikely(rt_sched.hooks.panic_raised != NULL))
-        rt_sched.hooks.panic_raised(&p->pub);
+    p->watched = rt_panic_watched();
+    if (rt_likely(p->pub.serial == 0)) {
+        p->pub.serial = rt_panic_serial(rt_m());
+        if (rt_unlikely(atomic_load_explicit(&rt_panic_hook_count, memory_order_relaxed) != 0))
+            rt_panic_run_chain(p);
+        rt_panic_tell(p, BH_PANIC_RAISED);
+    } else {
+        rt_panic_tell(p, BH_PANIC_REPANICKED);
+    }
     walk(g, p);
     if (p->goexit)
         end(g);
@@ -614,28 +632,28 @@ bh_panic_value_at_(const char *file, int line, const struct bh_kind *kind, const
     raise_panic(&p);
 }
 
-/* Is it still in the chain, below another?  Then panicking with it is nothing that Go marks. */
-static bool
-covered(const struct bh_panic *again)
+/* The record of a panic still in flight on this goroutine, or NULL. */
+static struct rt_panic *
+in_flight(const struct bh_panic *again)
 {
-    const struct rt_panic *p = owner("bh_repanic")->panics;
+    struct rt_panic *p = owner("bh_repanic")->panics;
 
-    if (p == NULL || &p->pub == again)
-        return false;
-    do
+    while (p != NULL && &p->pub != again)
         p = p->link;
-    while (p != NULL && &p->pub != again);
-    return p != NULL;
+    return p;
 }
 
 noreturn void
 bh_repanic(const struct bh_panic *again)
 {
-    struct rt_panic p;
+    struct rt_panic p, *older = in_flight(again);
 
     init_panic(&p, again->kind, NULL);
     rt_panic_move(&p.pub, again);
-    p.repanicked = !covered(again);
+    if (older != NULL)
+        older->told = true; /* the new record will tell how it ends */
+    /* Below another in the chain, panicking with it again is nothing that Go marks. */
+    p.repanicked = older == NULL || older == rt_g()->panics;
     raise_panic(&p);
 }
 
@@ -712,6 +730,8 @@ bh_goexit(void)
     struct rt_panic p;
     struct bh_g    *g = owner("bh_goexit");
 
+    if (rt_unlikely(rt_panic_in_hook(g->panics)))
+        bh_panic("bh_goexit in a panic hook"); /* it would swallow the panic */
     init_panic(&p, &bh_kind_nil, NULL);
     p.goexit = true;
     p.frame = (uintptr_t)&p;

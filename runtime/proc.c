@@ -27,6 +27,7 @@
  */
 
 #include "cold.h"
+#include "probe.h"
 #include "runq.h"
 #include "tag.h"
 
@@ -518,6 +519,7 @@ enter_goroutine(void)
     LAST_FRAME;
     arrived(m, g);
     rt_after_switch(m);
+    RT_PROBE(goroutine__start, 3, g->id, g->fn, g->created_by);
     if (rt_unlikely(rt_sched.hooks.goroutine_start != NULL))
         rt_sched.hooks.goroutine_start(g->id);
     rt_exit();
@@ -841,6 +843,7 @@ end_goroutine(void)
         rt_cold_release(g);
     if (rt_unlikely(g->flags & RT_G_HEAP_ARGS))
         free(g->args);
+    RT_PROBE(goroutine__end, 1, g->id);
     if (rt_unlikely(rt_sched.hooks.goroutine_end != NULL))
         rt_sched.hooks.goroutine_end(g->id);
 

@@ -247,6 +247,8 @@ struct rt_m {
     uint32_t         tags, tag_count; /* free cells of tag.c: number of the first, how many */
     void            *alt_stack; /* signal.c */
     uintptr_t        stack_lo, stack_hi; /* the thread's own stack (g0) */
+    uint64_t         serial, serial_end; /* of panics, taken in blocks: lifecycle.h */
+    _Atomic uint64_t panic_steps[BH_PANIC_STEPS]; /* how many of each; only this M writes */
     _Atomic uint32_t capture_state; /* report.c: held still while its stack is read */
     void            *capture;       /* report.c: its ucontext_t meanwhile */
 #if defined(RT_ASAN) || defined(RT_TSAN)
@@ -633,7 +635,14 @@ struct rt_panic { /* lives in the frame of the panic call */
     uintptr_t        frame;     /* address of the raising frame: what is below is newer */
     uintptr_t        cfa;       /* CFA of the deferred call being run, 0 between calls */
     struct bh_record *record;   /* that call's record */
-    bool             goexit, recovered, aborted, repanicked, no_landing;
+    const char      *by;        /* who contains it, once that is known */
+    int              defers;    /* deferred calls run so far */
+    bool             goexit, recovered, repanicked, no_landing;
+    bool             watched;     /* somebody wants its steps (lifecycle.c) */
+    bool             told;        /* how it ends; or a newer record goes on in its place */
+    bool             in_chain;    /* runs application hooks */
+    bool             in_hook;     /* runs hooks.panic */
+    bool             hook_failed; /* one of them panicked */
 };
 
 /* rt_call_deferred -- fn(arg), storing the CFA that fn will have.  switch_*.S */

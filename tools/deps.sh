@@ -23,6 +23,7 @@ build    zlib1g-dev             gzip
 build    libbrotli-dev          brotli
 build    libzstd-dev            zstd
 build    libnghttp2-dev         HTTP/2 frames and header compression
+build    systemtap-sdt-dev      static probes for tracers (one header)
 build    pkg-config             finds the installed library (bulkhead.pc)
 test     clang                  second compiler: every header and fault test must pass with both
 test     node-llhttp            an HTTP/1.1 parser that the fuzzer holds ours against

@@ -9,8 +9,9 @@
 #include <bulkhead/go/hooks.h>
 
 static void
-watch(const struct bh_panic *p)
+watch(const struct bh_panic *p, void *unused)
 {
+    (void)unused;
     truth("the hook saw: %s", bh_panic_text(p));
     truth("recover in the hook gives: %s", text_of(bh_recover()));
 }
@@ -35,6 +36,6 @@ main(void)
 {
     article("runtime.SetPanicHandler catches every goroutine's panics, since Go 1.22");
     truth("Go has no such function: a program that names it does not compile");
-    bh_set_hooks(&(struct bh_hooks){ .panic_raised = watch });
+    bh_hook_panic(watch, NULL);
     return bh_main(show, NULL);
 }

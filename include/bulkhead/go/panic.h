@@ -56,6 +56,7 @@ struct bh_panic {
     uintptr_t             fault_addr; /* the address touched */
     uintptr_t             pc;         /* where it was raised or faulted */
     uint64_t              goroutine;  /* id of the goroutine it was raised on */
+    uint64_t              serial;     /* its number in this process, from 1; bh_repanic keeps it */
     const struct bh_panic *outer;     /* the panic this one interrupted, or NULL */
     unsigned char         payload_[16];
     char                  buffer_[BH_PANIC_TEXT];

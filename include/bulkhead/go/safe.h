@@ -36,7 +36,7 @@ struct bh_safe_options {
  * bh_go_safe(ctx, name, fn, args) -- bh_go, with a panic of fn contained.
  *
  * The panic is reported at once, with the stack it was raised on: to the hook
- * panic_contained, or on descriptor 2.  If ctx has ended before the goroutine first
+ * panic (CONTAINED), or on descriptor 2.  If ctx has ended before the goroutine first
  * runs, fn is not called.
  *
  * Owns:   *args is copied, as in bh_go; a reference on ctx is held meanwhile.

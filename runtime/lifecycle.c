@@ -1,0 +1,265 @@
+/*
+ * lifecycle.c -- the life of a panic, told to whoever watches.
+ *
+ *     panic.c, contain.c, crash.c  --rt_panic_tell-->  a counter of the thread
+ *                                                      a static probe (probe.h)
+ *                                                      hooks.panic, the layer above
+ *                raise_panic  --rt_panic_run_chain-->  hooks of bh_hook_panic
+ *
+ * With nobody watching a step costs the counter and two loads: rt_panic_tell is
+ * inline in runtime.h, what is here is its slow path.
+ *
+ * Everything runs on top of the panicking stack, the panic being the newest of its
+ * goroutine's records.  A hook is application code and may itself panic, so each
+ * call has a recover point of its own.  The records say who must not be called
+ * again meanwhile: a panic below a record with in_chain does not run the chain, one
+ * below a record with in_hook is not told to hooks.panic.  bh_goexit, which no point
+ * stops, is turned into a panic there (panic.c).  bh_recover gives a hook NULL, as
+ * no deferred call is being run for the panic it was told of.
+ *
+ * The chain is an array that only grows: a slot is written, then counted.
+ * registering protects the two steps from each other; readers take no lock.
+ */
+
+#include "lifecycle.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "contain.h"
+
+enum { MAX_HOOKS = 16, SERIAL_BLOCK = 16, DEFAULT_BUDGET_NS = 1000000 };
+
+struct hook {
+    bh_panic_hook_fn *fn;
+    void             *arg;
+};
+
+_Atomic uint32_t rt_panic_hook_count;
+
+static struct {
+    struct hook      slot[MAX_HOOKS];
+    struct rt_lock   registering;
+    _Atomic uint64_t panics, failed, over_budget;
+    _Atomic int64_t  total_ns, worst_ns, budget_ns;
+} chain = { .budget_ns = DEFAULT_BUDGET_NS };
+
+#define DEFINE_SEMAPHORE(name)                                                                 \
+    volatile unsigned short bulkhead_##name##_semaphore __attribute__((section(".probes")));
+RT_PROBES(DEFINE_SEMAPHORE)
+
+/* ---- serials -------------------------------------------------------------- */
+
+/* Threads take numbers in blocks, so that panicking in parallel shares no cache line. */
+uint64_t
+rt_panic_serials(struct rt_m *m)
+{
+    static _Atomic uint64_t next = 1;
+    uint64_t serial = atomic_fetch_add_explicit(&next, SERIAL_BLOCK, memory_order_relaxed);
+
+    m->serial_end = serial + SERIAL_BLOCK;
+    return serial;
+}
+
+/* ---- the layer above, and probes ------------------------------------------ */
+
+/* The text as far as it is known without running the kind's functions. */
+static const char *
+known_text(const struct bh_panic *p)
+{
+    return p->text[0] != '\0' ? p->text : p->kind->name;
+}
+
+static void
+probe(const struct rt_panic *r, enum bh_panic_step step)
+{
+    const struct bh_panic *p = &r->pub;
+    const char            *text = known_text(p), *by = r->by != NULL ? r->by : "";
+    uintptr_t              fn = r->record != NULL ? (uintptr_t)r->record->fn : 0;
+
+    switch (step) {
+    case BH_PANIC_RAISED:
+        RT_PROBE(panic__raised, 4, p->serial, p->goroutine, text, p->pc);
+        break;
+    case BH_PANIC_DEFER:
+        RT_PROBE(panic__defer, 4, p->serial, p->goroutine, fn, r->defers);
+        break;
+    case BH_PANIC_DEFER_DONE:
+        RT_PROBE(panic__defer__done, 4, p->serial, p->goroutine, fn, r->defers);
+        break;
+    case BH_PANIC_RECOVERED:
+        RT_PROBE(panic__recovered, 4, p->serial, p->goroutine, by, r->defers);
+        break;
+    case BH_PANIC_REPANICKED:
+        RT_PROBE(panic__repanicked, 4, p->serial, p->goroutine, text, p->pc);
+        break;
+    case BH_PANIC_GOEXIT:
+        RT_PROBE(panic__goexit, 4, p->serial, p->goroutine, text, r->defers);
+        break;
+    case BH_PANIC_CONTAINED:
+        RT_PROBE(panic__contained, 4, p->serial, p->goroutine, by, text);
+        break;
+    case BH_PANIC_FATAL:
+        RT_PROBE(panic__fatal, 4, p->serial, p->goroutine, text, p->pc);
+        break;
+    case BH_PANIC_REPLACED:
+        RT_PROBE(panic__replaced, 4, p->serial, p->goroutine, text, r->defers);
+        break;
+    case BH_PANIC_STEPS:
+        break;
+    }
+}
+
+/* Whether a hook of the layer above is at work over an older panic of this goroutine. */
+static bool
+inside_hook(const struct rt_panic *p)
+{
+    for (p = p->link; p != NULL; p = p->link)
+        if (p->in_hook)
+            return true;
+    return false;
+}
+
+static bool
+call_hook(struct rt_panic *p, const struct bh_panic_event *e)
+{
+    BH_RECOVER(inner) {
+        p->hook_failed = true;
+        return false;
+    }
+    rt_sched.hooks.panic(e);
+    return true;
+}
+
+bool
+rt_panic_tell_hook(struct rt_panic *p, const struct bh_panic_event *e)
+{
+    bool took;
+
+    if (rt_sched.hooks.panic == NULL || inside_hook(p))
+        return false;
+    p->in_hook = true;
+    took = call_hook(p, e);
+    p->in_hook = false;
+    return took;
+}
+
+bool
+rt_panic_tell_slow(struct rt_panic *p, enum bh_panic_step step)
+{
+    bool in_call = step == BH_PANIC_DEFER || step == BH_PANIC_DEFER_DONE;
+
+    probe(p, step);
+    return rt_panic_tell_hook(p, &(struct bh_panic_event){
+                                     .step = step,
+                                     .panic = &p->pub,
+                                     .by = p->by,
+                                     .deferred = in_call ? (uintptr_t)p->record->fn : 0,
+                                     .defers = p->defers,
+                                     .hook_failed = p->hook_failed,
+                                 });
+}
+
+/* ---- the chain ------------------------------------------------------------ */
+
+static int64_t
+now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t); /* not bh_now: a simulation's time stands still */
+    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
+static void
+call_application(const struct hook *h, struct rt_panic *p)
+{
+    BH_RECOVER(inner) {
+        p->hook_failed = true;
+        atomic_fetch_add_explicit(&chain.failed, 1, memory_order_relaxed);
+        return;
+    }
+    struct rt_contain c = { "a panic hook", p };
+    BH_DEFER(rt_contain_report, &c);
+    h->fn(&p->pub, h->arg);
+}
+
+static void
+account(int64_t ns)
+{
+    int64_t worst = atomic_load_explicit(&chain.worst_ns, memory_order_relaxed);
+
+    atomic_fetch_add_explicit(&chain.panics, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&chain.total_ns, ns, memory_order_relaxed);
+    if (ns > atomic_load_explicit(&chain.budget_ns, memory_order_relaxed))
+        atomic_fetch_add_explicit(&chain.over_budget, 1, memory_order_relaxed);
+    while (ns > worst && !atomic_compare_exchange_weak(&chain.worst_ns, &worst, ns))
+        continue;
+}
+
+void
+rt_panic_run_chain(struct rt_panic *p)
+{
+    uint32_t count = atomic_load_explicit(&rt_panic_hook_count, memory_order_acquire);
+    const struct rt_panic *older;
+    int64_t                start;
+
+    for (older = p->link; older != NULL; older = older->link)
+        if (older->in_chain || older->in_hook)
+            return;
+    start = now_ns();
+    p->in_chain = true;
+    while (count-- > 0)
+        call_application(&chain.slot[count], p);
+    p->in_chain = false;
+    account(now_ns() - start);
+}
+
+bool
+rt_panic_in_hook(const struct rt_panic *p)
+{
+    for (; p != NULL; p = p->link)
+        if (p->in_chain || p->in_hook)
+            return true;
+    return false;
+}
+
+int
+bh_hook_panic(bh_panic_hook_fn *fn, void *arg)
+{
+    struct rt_m *m;
+    uint32_t     count;
+
+    if (fn == NULL)
+        return -EINVAL;
+    m = rt_enter_any();
+    rt_lock(&chain.registering);
+    count = atomic_load_explicit(&rt_panic_hook_count, memory_order_relaxed);
+    if (count < MAX_HOOKS) {
+        chain.slot[count] = (struct hook){ fn, arg };
+        atomic_store_explicit(&rt_panic_hook_count, count + 1, memory_order_release);
+    }
+    rt_unlock(&chain.registering);
+    rt_exit_any(m);
+    return count < MAX_HOOKS ? 0 : -ENOSPC;
+}
+
+void
+bh_panic_hook_set_budget(int64_t budget_ns)
+{
+    atomic_store(&chain.budget_ns, budget_ns);
+}
+
+void
+bh_panic_hook_stats(struct bh_panic_hook_stats *out)
+{
+    *out = (struct bh_panic_hook_stats){
+        .hooks = atomic_load(&rt_panic_hook_count),
+        .panics = atomic_load(&chain.panics),
+        .failed = atomic_load(&chain.failed),
+        .over_budget = atomic_load(&chain.over_budget),
+        .total_ns = atomic_load(&chain.total_ns),
+        .worst_ns = atomic_load(&chain.worst_ns),
+        .budget_ns = atomic_load(&chain.budget_ns),
+    };
+}
