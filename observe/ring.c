@@ -52,8 +52,7 @@ ob_ring_put(struct ob_ring *r, const void *record, size_t size)
     (void)probe[size - 1];
     for (;;) {
         struct slot *s = slot_at(r, place);
-        int64_t      ahead =
-            (int64_t)(atomic_load_explicit(&s->turn, memory_order_acquire) - place);
+        int64_t ahead = (int64_t)(atomic_load_explicit(&s->turn, memory_order_acquire) - place);
         if (ahead < 0)
             return 0;
         if (ahead > 0) {
