@@ -78,15 +78,13 @@ ht_call_new(struct bh_http_server *s, struct ht_kit *kit, const struct ht_wire *
         .route = "",
         .peer = peer,
         .version = 11,
-        .id = atomic_fetch_add_explicit(&s->next_id, 1, memory_order_relaxed) + 1,
+        .id = atomic_fetch_add_explicit(&s->requests, 1, memory_order_relaxed) + 1,
         .started = bh_now(),
         .arena = x->arena,
         .s = x,
     };
     atomic_store_explicit(&x->refs, 1, memory_order_relaxed);
     atomic_store_explicit(&x->owner, bh_id(), memory_order_release);
-    atomic_fetch_add_explicit(&s->requests, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&s->active, 1, memory_order_relaxed);
     return x;
 }
 
@@ -144,11 +142,13 @@ ht_call_end(struct ht_call *x, struct ht_kit *kit)
     if (x->adopted != NULL) /* which may have a reference to x */
         ht_call_unref(x->adopted);
     x->adopted = NULL;
-    atomic_fetch_sub_explicit(&x->s->active, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&x->s->ended, 1, memory_order_relaxed);
     atomic_store_explicit(&x->owner, 0, memory_order_release);
     x->k = NULL;
     x->kit = NULL;
-    if (atomic_fetch_sub_explicit(&x->refs, 1, memory_order_acq_rel) == 1)
+    /* Nobody but us has a reference: then nobody can take one. */
+    if (atomic_load_explicit(&x->refs, memory_order_acquire) == 1 ||
+        atomic_fetch_sub_explicit(&x->refs, 1, memory_order_acq_rel) == 1)
         call_release(x, kit);
 }
 

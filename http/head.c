@@ -96,24 +96,41 @@ span_value(const char *p, const char *end)
     return (size_t)(p - start) + span(p, end, VALUE);
 }
 
-/* The same for a target; what is rare in one is left to the table. */
+/*
+ * The same for a target; what is rare in one is left to the table.  *plain: none of
+ * "%.?" is in it; false also if that was not looked at.
+ */
 static size_t
-span_target(const char *p, const char *end)
+span_target(const char *p, const char *end, bool *plain)
 {
     const char *start = p;
 
+    *plain = false;
 #ifdef __SSE2__
     const __m128i below = _mm_set1_epi8('$' - 1), above = _mm_set1_epi8('z' + 1),
-                  slash = _mm_set1_epi8('\\');
+                  slash = _mm_set1_epi8('\\'), dot = _mm_set1_epi8('.'),
+                  mark = _mm_set1_epi8('?'), percent = _mm_set1_epi8('%');
+    unsigned special = 0;
 
     for (; end - p >= 16; p += 16) { /* as signed: 0x80 and up are below */
         __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
-        __m128i plain =
+        __m128i usual =
             _mm_andnot_si128(_mm_cmpeq_epi8(x, slash),
                              _mm_and_si128(_mm_cmpgt_epi8(x, below), _mm_cmplt_epi8(x, above)));
+        unsigned not_usual = (unsigned)_mm_movemask_epi8(usual) ^ 0xffff;
+        unsigned found = (unsigned)_mm_movemask_epi8(
+            _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(x, dot), _mm_cmpeq_epi8(x, mark)),
+                         _mm_cmpeq_epi8(x, percent)));
 
-        if (_mm_movemask_epi8(plain) != 0xffff)
+        if (not_usual != 0) {
+            int n = __builtin_ctz(not_usual);
+
+            special |= found & ((1U << n) - 1);
+            p += n;
+            *plain = special == 0 && *p == ' ';
             break;
+        }
+        special |= found;
     }
 #endif
     return (size_t)(p - start) + span(p, end, TARGET);
@@ -134,7 +151,9 @@ ht_is_method(const char *text, size_t length)
 bool
 ht_is_target(const char *text, size_t length)
 {
-    return length > 0 && span_target(text, text + length) == length;
+    bool plain;
+
+    return length > 0 && span_target(text, text + length, &plain) == length;
 }
 
 bool
@@ -151,15 +170,26 @@ ht_name_is(const struct ht_field *f, const char *name, size_t length)
 
 /*
  * The same for a name in small letters whose length is known to be right.  Setting bit 5
- * makes capitals small, and no other byte of a token a letter or a dash.
+ * makes capitals small, and no other byte of a token a letter or a dash.  By words: the
+ * length is a constant, so nothing of the loops is left.
  */
 static inline bool
 same_letters(const char *a, const char *b, size_t length)
 {
-    unsigned differ = 0;
+    uint64_t differ = 0, x, y;
 
-    for (size_t i = 0; i < length; i++)
-        differ |= (unsigned)((a[i] | 0x20) ^ b[i]);
+    for (; length >= 8; a += 8, b += 8, length -= 8) {
+        memcpy(&x, a, 8);
+        memcpy(&y, b, 8);
+        differ |= (x | 0x2020202020202020) ^ y;
+    }
+    for (uint32_t v, w; length >= 4; a += 4, b += 4, length -= 4) {
+        memcpy(&v, a, 4);
+        memcpy(&w, b, 4);
+        differ |= (v | 0x20202020) ^ w;
+    }
+    for (; length > 0; a++, b++, length--)
+        differ |= (unsigned)((*a | 0x20) ^ *b);
     return differ == 0;
 }
 #define is_name(f, text) same_letters((f)->name, (text), sizeof(text) - 1)
@@ -376,7 +406,7 @@ request_line(struct ht_head *h, struct cursor *at)
                    : refuse(h, 400, "bad method");
     }
     h->target = ++p;
-    h->target_length = span_target(p, at->end);
+    h->target_length = span_target(p, at->end, &h->target_plain);
     p += h->target_length;
     if (p == at->end)
         return 0;

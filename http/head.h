@@ -50,6 +50,8 @@ struct ht_head {
     struct ht_field *fields;
     unsigned    field_count;
     const char *host; /* the field's value; NULL without one */
+    bool        host_good;    /* set by who knows: this very text has been found good before */
+    bool        target_plain; /* no '%', '.' or '?' in it: nothing to split or to refuse */
     enum ht_body body;
     uint64_t    length; /* HT_BODY_LENGTH: bytes to come */
     bool        keep;   /* the client allows another request on the connection */

@@ -215,11 +215,11 @@ struct bh_http_server {
     struct ht_call  *free_calls;
     struct ht_sub   *free_subs;
     _Atomic(struct ht_sub *) hot_sub; /* one of them, to be had without the lock */
-    _Atomic int64_t  open, active, turning_away;
+    _Atomic int64_t  open, turning_away;
     _Atomic int64_t  background; /* goroutines of bh_http_go: they use the server too */
     _Atomic int64_t  peak; /* of open, since memory was last given back */
-    _Atomic uint64_t next_id;
-    _Atomic uint64_t requests, refused, panics, aborted, connections, turned_away;
+    _Atomic uint64_t requests, ended; /* the first is the newest one's id, too */
+    _Atomic uint64_t refused, panics, aborted, connections, turned_away;
     struct ht_reports reports;
 };
 
@@ -245,6 +245,7 @@ struct ht_kit {
     int64_t          second;      /* what the texts stand for */
     char             date[40];    /* "Date: Wed, 25 Nov 2026 10:31:07 GMT\r\n" */
     char             stamp[24];   /* "2026-11-25T10:31:07" */
+    char             host[64];    /* the last one that was found good; "" if none */
 };
 /* ht_kit_take, ht_kit_give -- one of the server's; a grown one is not kept.  Panics: without memory. */
 struct ht_kit *ht_kit_take(struct bh_http_server *s);

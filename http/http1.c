@@ -208,14 +208,15 @@ ht_put(char *at, const char *text)
 char *
 ht_put_number(char *at, uint64_t number)
 {
-    char   digits[20];
-    size_t n = sizeof digits;
+    char *end = at + 1;
 
+    for (uint64_t n = number; n >= 10; n /= 10)
+        end++;
+    at = end;
     do
-        digits[--n] = (char)('0' + number % 10);
+        *--at = (char)('0' + number % 10);
     while ((number /= 10) > 0);
-    memcpy(at, digits + n, sizeof digits - n);
-    return at + sizeof digits - n;
+    return end;
 }
 
 static char *
@@ -268,14 +269,17 @@ send_head(struct ht_call *x, int64_t size)
     enum { FIXED = 256 }; /* all but the type and the fields */
     struct ht_conn *k = x->k;
     int             status = x->pub.status;
+    size_t          type = x->type != NULL ? strlen(x->type) : 0;
     char           *at;
 
     decide_keep(x, size);
-    reserve(k, FIXED + (x->type != NULL ? strlen(x->type) : 0) + fields_size(x->lines));
+    reserve(k, FIXED + type + fields_size(x->lines));
     at = put_status(k->kit->out + k->out_length, status);
     at = put_date(at, k->kit);
-    if (x->type != NULL)
-        at = PUT(ht_put(PUT(at, "Content-Type: "), x->type), "\r\n");
+    if (x->type != NULL) {
+        at = memcpy(PUT(at, "Content-Type: "), x->type, type);
+        at = PUT(at + type, "\r\n");
+    }
     if (x->send_chunked)
         at = PUT(at, "Transfer-Encoding: chunked\r\n");
     else if (size >= 0 && status != 204 && status != 304)
@@ -591,9 +595,13 @@ take_head(struct ht_call *x, const char *data, size_t size)
     copy += h->field_count * sizeof *h->fields;
     memcpy(copy, data, size);
     ht_head_move(h, data, copy);
+    /* Most clients name the host that the one before did. */
+    h->host_good = h->host != NULL && *h->host != '\0' && strcmp(h->host, x->kit->host) == 0;
     status = ht_set_target(x);
     if (status < 0)
         return status;
+    if (h->host != NULL && !h->host_good && strlen(h->host) < sizeof x->kit->host)
+        memcpy(x->kit->host, h->host, strlen(h->host) + 1);
     x->pub.version = 10 + h->minor;
     x->keep = h->keep;
     x->body_left = h->length;
@@ -621,7 +629,8 @@ after_reply(struct ht_call *x, int error)
 
 /* What was wrong with a head may be anything; a reply to HEAD has no body all the same. */
 static void
-refuse_head(struct ht_call *x, const char *data, size_t size, const struct ht_head *h, int status)
+refuse_head(struct ht_call *x, const char *data, size_t size, const struct ht_head *h,
+            int status)
 {
     if (size >= 5 && memcmp(data, "HEAD ", 5) == 0)
         x->pub.method = "HEAD";

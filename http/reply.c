@@ -156,8 +156,8 @@ announce(struct ht_call *x, struct ht_filter *until, int64_t *length)
     return any;
 }
 
-void
-ht_reply_filter(struct ht_call *x, struct ht_filter *until)
+static void
+filter_whole(struct ht_call *x, struct ht_filter *until)
 {
     bool                given = x->reply == HT_REPLY_GIVEN;
     const void         *body = given ? x->body : x->buffer;
@@ -165,7 +165,7 @@ ht_reply_filter(struct ht_call *x, struct ht_filter *until)
     int64_t             length = x->bodyless && !given ? x->length : (int64_t)size;
     struct ht_collected all = { 0 };
 
-    if (x->filters == until || x->pub.aborted || x->reply == HT_REPLY_NONE)
+    if (x->pub.aborted || x->reply == HT_REPLY_NONE)
         return;
     if (x->reply == HT_REPLY_COMMITTED) {
         x->buffered = 0;
@@ -193,6 +193,13 @@ ht_reply_filter(struct ht_call *x, struct ht_filter *until)
         x->buffered = 0;
     }
     x->filters = until;
+}
+
+void
+ht_reply_filter(struct ht_call *x, struct ht_filter *until)
+{
+    if (x->filters != until)
+        filter_whole(x, until);
 }
 
 /* ---- the head -------------------------------------------------------------------- */
@@ -297,7 +304,8 @@ begin(struct ht_call *x, int status, const char *type)
     if (x->type == NULL)
         x->type = type;
     x->pub.status = status;
-    x->bodyless = status == 204 || status == 304 || strcmp(x->pub.method, "HEAD") == 0;
+    x->bodyless = status == 204 || status == 304 ||
+                  (*x->pub.method == 'H' && strcmp(x->pub.method, "HEAD") == 0);
 }
 
 int

@@ -185,7 +185,7 @@ better(const struct ht_route *a, const struct ht_route *b, const char *method)
         return b;
     if (*b->p.method == '\0')
         return a != NULL ? a : b;
-    if (strcmp(b->p.method, "GET") == 0 && strcmp(method, "HEAD") == 0)
+    if (*method == 'H' && strcmp(b->p.method, "GET") == 0 && strcmp(method, "HEAD") == 0)
         return a != NULL && *a->p.method != '\0' ? a : b;
     return a;
 }
@@ -307,13 +307,13 @@ static int
 sites_of(const struct ht_router *r, const char *host, struct bh_arena *arena,
          const struct ht_site *sites[SITES], const char **label)
 {
-    size_t      length = strcspn(host, ":");
+    size_t      length;
     char       *name;
     const char *dot;
     int         n = 0;
 
     *label = NULL;
-    if (r->site_count > 1 && length > 0) {
+    if (r->site_count > 1 && (length = strcspn(host, ":")) > 0) {
         name = bh_arena_alloc(arena, length + 1);
         for (size_t i = 0; i < length; i++)
             name[i] = (char)(host[i] >= 'A' && host[i] <= 'Z' ? host[i] | 0x20 : host[i]);

@@ -141,15 +141,17 @@ bh_http_address(struct bh_http_server *s)
 void
 bh_http_stats(struct bh_http_server *s, struct bh_http_stats *stats)
 {
+    uint64_t ended = atomic_load(&s->ended), requests = atomic_load(&s->requests);
+
     *stats = (struct bh_http_stats){
-        .requests = atomic_load(&s->requests),
+        .requests = requests,
         .refused = atomic_load(&s->refused),
         .panics = atomic_load(&s->panics),
         .aborted = atomic_load(&s->aborted),
         .connections = atomic_load(&s->connections),
         .turned_away = atomic_load(&s->turned_away),
         .open = (uint64_t)atomic_load(&s->open),
-        .active = (uint64_t)atomic_load(&s->active),
+        .active = requests - ended,
     };
 }
 

@@ -189,7 +189,8 @@ find_form(struct ht_target *t, struct ht_head *h)
 {
     char *target = h->target;
 
-    if (strcmp(h->method, "CONNECT") == 0) /* with a path too: others see no body behind it */
+    if (*h->method == 'C' &&
+        strcmp(h->method, "CONNECT") == 0) /* with a path too: others see no body behind it */
         return refuse(h, 501, "CONNECT is not offered");
     if (*target == '/') {
         t->path = target;
@@ -213,11 +214,11 @@ ht_target_parse(struct ht_target *t, struct ht_head *h)
     char       *mark;
     int         rc;
 
-    if (h->host != NULL && !is_host(h->host, strlen(h->host)))
+    if (h->host != NULL && !h->host_good && !is_host(h->host, strlen(h->host)))
         return refuse(h, 400, "bad Host");
     *t = (struct ht_target){ .query = "", .host = h->host != NULL ? h->host : "" };
     rc = find_form(t, h);
-    if (rc < 0 || *t->path != '/')
+    if (rc < 0 || *t->path != '/' || h->target_plain)
         return rc;
     mark = strchr(t->path, '?');
     if (mark != NULL) {
