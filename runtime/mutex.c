@@ -29,7 +29,7 @@
  *   I3  who set WOKEN clears it, when it gets the mutex or queues
  */
 
-#include "waiter.h"
+#include "contention.h"
 
 #define QUEUE   ((uintptr_t)1)
 #define WOKEN   ((uintptr_t)2)
@@ -42,7 +42,8 @@ enum {
     SPIN_PAUSES = 30, /* microsecond, the price of a park and a wake across threads */
 };
 
-_Static_assert(_Alignof(struct bh_g) > FLAGS, "a goroutine's address leaves room for the flags");
+_Static_assert(_Alignof(struct bh_g) > FLAGS,
+               "a goroutine's address leaves room for the flags");
 
 static inline uintptr_t
 state_of(const struct bh_mutex *m)
@@ -69,7 +70,7 @@ swap_plain(struct bh_mutex *m, struct bh_g *old, struct bh_g *new, memory_order 
 {
     uintptr_t expected = (uintptr_t)old;
 
-    return atomic_compare_exchange_strong_explicit(&m->state, &expected, (uintptr_t)new, order,
+    return atomic_compare_exchange_strong_explicit(&m->state, &expected, (uintptr_t) new, order,
                                                    memory_order_relaxed);
 }
 
@@ -99,13 +100,10 @@ release_queue(struct bh_g *g, void *arg)
 
 /* Park at the end of the list, or in front after a lost race.  QUEUE is held; releases it. */
 static void
-wait_in_queue(struct bh_mutex *m, struct rt_waiter *w, bool again)
+wait_in_queue(struct bh_mutex *m, struct rt_contender *c, bool again)
 {
-    w->ok = false;
-    if (again)
-        rt_waiters_push_front(&m->waiters, w);
-    else
-        rt_waiters_push(&m->waiters, w);
+    c->w.ok = false;
+    rt_contender_push(&m->waiters, c, again);
     rt_park(release_queue, m, RT_WHY_MUTEX);
 }
 
@@ -113,14 +111,14 @@ wait_in_queue(struct bh_mutex *m, struct rt_waiter *w, bool again)
 static void
 contend(struct bh_mutex *m, struct bh_g *g)
 {
-    struct rt_waiter w;
-    bool             again = false;
-    uintptr_t        woken = 0; /* WOKEN if it is ours */
-    unsigned         tries = 0;
-    int              spins = 0;
+    struct rt_contender c;
+    bool                again = false;
+    uintptr_t           woken = 0; /* WOKEN if it is ours */
+    unsigned            tries = 0;
+    int                 spins = 0;
 
-    w.g = g;
-    w.since = 0;
+    c.w.g = g;
+    c.w.since = 0;
     for (;;) {
         uintptr_t s = state_of(m);
 
@@ -136,12 +134,12 @@ contend(struct bh_mutex *m, struct bh_g *g)
         } else if (s & QUEUE) {
             rt_back_off(&tries);
         } else {
-            if (w.since == 0)
-                w.since = rt_now();
+            if (c.w.since == 0)
+                c.w.since = rt_now();
             if (!swap_state(m, s, (s | QUEUE | WAITERS) & ~woken))
                 continue;
-            wait_in_queue(m, &w, again);
-            if (w.ok)
+            wait_in_queue(m, &c, again);
+            if (c.w.ok)
                 return; /* made the holder by who unlocked */
             again = true;
             woken = WOKEN;
@@ -208,7 +206,9 @@ bh_mutex_held(const struct bh_mutex *m)
 static void
 pass_on(struct bh_mutex *m, int64_t now)
 {
-    struct rt_waiter *w = rt_waiters_pop(&m->waiters);
+    bool              profiled = rt_contender_any(&m->waiters);
+    int64_t           waited = rt_contender_charge(&m->waiters, now);
+    struct rt_waiter *w = rt_contender_pop(&m->waiters, now);
     struct bh_g      *g = w->g;
     bool              starving = now - w->since > STARVING_NS;
     uintptr_t         left = rt_waiters_first(&m->waiters) != NULL ? WAITERS : 0;
@@ -219,6 +219,8 @@ pass_on(struct bh_mutex *m, int64_t now)
         s = state_of(m); /* a spinner may be setting WOKEN */
     while (!swap_state(m, s, starving ? (uintptr_t)g | left | (s & WOKEN) : left | WOKEN));
     rt_ready(g);
+    if (rt_unlikely(profiled))
+        rt_mutex_event(waited);
     if (starving)
         rt_yield(RT_WHY_NONE);
 }

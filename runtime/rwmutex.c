@@ -23,7 +23,7 @@
  *   I4  an unlock's last write is the one that lets another have the lock
  */
 
-#include "waiter.h"
+#include "contention.h"
 
 enum { WRITER = 1, QUEUE = 2, WOKEN = 4, WAITERS = 8, READER = 16 };
 
@@ -90,10 +90,10 @@ begin(const char *what)
 static __attribute__((noinline)) void
 rlock_slow(struct bh_rwmutex *m)
 {
-    struct rt_waiter w;
-    unsigned         tries = 0;
+    struct rt_contender c;
+    unsigned            tries = 0;
 
-    w.g = rt_enter("bh_rwmutex_rlock")->g;
+    c.w.g = rt_enter("bh_rwmutex_rlock")->g;
     for (;;) {
         uint32_t s = state_of(m);
 
@@ -105,7 +105,7 @@ rlock_slow(struct bh_rwmutex *m)
         } else if (s & QUEUE) {
             rt_back_off(&tries);
         } else if (swap_state(m, s, s | QUEUE | WAITERS)) {
-            rt_waiters_push(&m->readers, &w);
+            rt_contender_push(&m->readers, &c, false);
             rt_park(release_queue, m, RT_WHY_RWMUTEX_R);
             break; /* whoever woke us has counted us in */
         }
@@ -120,7 +120,8 @@ bh_rwmutex_rlock(struct bh_rwmutex *m)
 
     begin("bh_rwmutex_rlock");
     s = state_of(m);
-    if (rt_unlikely((s & (WRITER | WAITERS)) || s >= READERS_FULL || !swap_state(m, s, s + READER)))
+    if (rt_unlikely((s & (WRITER | WAITERS)) || s >= READERS_FULL ||
+                    !swap_state(m, s, s + READER)))
         rlock_slow(m);
 }
 
@@ -138,11 +139,39 @@ bh_rwmutex_try_rlock(struct bh_rwmutex *m)
     }
 }
 
+/* What all in both queues have waited, to be charged to this unlock. */
+struct bill {
+    bool    due;
+    int64_t now, waited;
+};
+
+static struct bill
+charge(struct bh_rwmutex *m)
+{
+    struct bill b = { .due = rt_contender_any(&m->writers) || rt_contender_any(&m->readers) };
+
+    if (rt_unlikely(b.due)) {
+        b.now = rt_now();
+        b.waited =
+            rt_contender_charge(&m->writers, b.now) + rt_contender_charge(&m->readers, b.now);
+    }
+    return b;
+}
+
+/* Once the lock is another's. */
+static void
+pay(const struct bill *b)
+{
+    if (rt_unlikely(b->due))
+        rt_mutex_event(b->waited);
+}
+
 /* The last reader leaves and a writer waits: hand it the lock.  QUEUE is held, in state s. */
 static void
 hand_to_writer(struct bh_rwmutex *m, uint32_t s)
 {
-    struct rt_waiter *w = rt_waiters_pop(&m->writers);
+    struct bill       bill = charge(m);
+    struct rt_waiter *w = rt_contender_pop(&m->writers, bill.now);
     struct bh_g      *g;
 
     BH_INVARIANT(w != NULL); /* I2 */
@@ -152,6 +181,7 @@ hand_to_writer(struct bh_rwmutex *m, uint32_t s)
     atomic_fetch_sub_explicit(&m->state, (s & HELD) + QUEUE + none_left(m) - WRITER,
                               memory_order_acq_rel);
     rt_ready(g);
+    pay(&bill);
 }
 
 static __attribute__((noinline)) void
@@ -196,13 +226,13 @@ bh_rwmutex_runlock(struct bh_rwmutex *m)
 static __attribute__((noinline)) void
 lock_slow(struct bh_rwmutex *m)
 {
-    struct rt_waiter w;
-    bool             again = false;
-    uint32_t         woken = 0; /* WOKEN if it is ours */
-    unsigned         tries = 0;
+    struct rt_contender c;
+    bool                again = false;
+    uint32_t            woken = 0; /* WOKEN if it is ours */
+    unsigned            tries = 0;
 
-    w.since = 0;
-    w.g = rt_enter("bh_rwmutex_lock")->g;
+    c.w.since = 0;
+    c.w.g = rt_enter("bh_rwmutex_lock")->g;
     for (;;) {
         uint32_t s = state_of(m);
 
@@ -212,23 +242,20 @@ lock_slow(struct bh_rwmutex *m)
         } else if (s & QUEUE) {
             rt_back_off(&tries);
         } else {
-            if (w.since == 0)
-                w.since = rt_now();
+            if (c.w.since == 0)
+                c.w.since = rt_now();
             if (!swap_state(m, s, (s | QUEUE | WAITERS) & ~woken))
                 continue;
-            w.ok = false;
-            if (again)
-                rt_waiters_push_front(&m->writers, &w);
-            else
-                rt_waiters_push(&m->writers, &w);
+            c.w.ok = false;
+            rt_contender_push(&m->writers, &c, again);
             rt_park(release_queue, m, RT_WHY_RWMUTEX_W);
-            if (w.ok)
+            if (c.w.ok)
                 break;
             again = true;
             woken = WOKEN;
         }
     }
-    set_owner(m, w.g);
+    set_owner(m, c.w.g);
     rt_exit();
 }
 
@@ -266,6 +293,7 @@ bh_rwmutex_try_lock(struct bh_rwmutex *m)
 static void
 hand_to_readers(struct bh_rwmutex *m)
 {
+    struct bill       bill = charge(m);
     struct rt_waiter *chain = rt_waiters_take(&m->readers);
     uint32_t          n = 0;
 
@@ -274,13 +302,16 @@ hand_to_readers(struct bh_rwmutex *m)
     atomic_fetch_add_explicit(&m->state, n * READER - WRITER - QUEUE - none_left(m),
                               memory_order_acq_rel);
     rt_wake_all(chain, true);
+    pay(&bill);
 }
 
 /* Release the lock to the first writer.  QUEUE is held, nobody is on its way. */
 static void
-pass_on(struct bh_rwmutex *m, int64_t now)
+pass_on(struct bh_rwmutex *m)
 {
-    struct rt_waiter *w = rt_waiters_pop(&m->writers);
+    struct bill       bill = charge(m);
+    int64_t           now = bill.due ? bill.now : rt_now();
+    struct rt_waiter *w = rt_contender_pop(&m->writers, now);
     struct bh_g      *g = w->g;
     bool              starving = now - w->since > STARVING_NS;
 
@@ -293,6 +324,7 @@ pass_on(struct bh_rwmutex *m, int64_t now)
                                   memory_order_acq_rel);
     }
     rt_ready(g);
+    pay(&bill);
     if (starving)
         rt_yield(RT_WHY_NONE);
 }
@@ -321,7 +353,7 @@ unlock_slow(struct bh_rwmutex *m)
             else if (s & WOKEN)
                 atomic_fetch_sub_explicit(&m->state, WRITER + QUEUE, memory_order_acq_rel);
             else
-                pass_on(m, rt_now());
+                pass_on(m);
             break;
         }
     }
