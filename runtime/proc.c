@@ -383,12 +383,22 @@ apply(const struct bh_go_options *o, struct bh_g *g)
         rt_cold_set_name(g, o->name);
 }
 
+/* set_left -- it runs no more, as `state` says; its stack pointer is still to be saved. */
 static inline void
-set_waiting(struct bh_g *g, enum rt_why why)
+set_left(struct bh_g *g, enum rt_g_state state, enum rt_why why)
 {
     g->why = (uint8_t)why;
+    g->sp = RT_SP_LEAVING;
+    rt_store_fence();
+    atomic_store_explicit(&g->state, (uint8_t)state, memory_order_relaxed);
+}
+
+static inline void
+set_waiting(struct bh_g *g, enum rt_why why, void *what)
+{
+    g->param = what;
     g->waiting_since = atomic_load_explicit(&rt_sched.coarse_now, memory_order_relaxed);
-    atomic_store_explicit(&g->state, RT_G_WAITING, memory_order_relaxed);
+    set_left(g, RT_G_WAITING, why);
 }
 
 /* A new goroutine, in no queue; in the runtime on return.  Panics in the caller. */
@@ -446,7 +456,8 @@ rt_make(bh_fn *fn, const void *args, size_t size, uint8_t stack_class, enum rt_w
     set_args(g, args, size, NULL);
     count_and_name(p, g, NULL);
     g->stack_class = stack_class;
-    set_waiting(g, why);
+    set_waiting(g, why, NULL);
+    g->sp = NULL;
     if (p != NULL)
         p->stat_spawned++;
     return g;
@@ -645,6 +656,8 @@ set_running(struct rt_m *m, struct bh_g *g)
     m->g = g;
     g->m = m;
     atomic_store_explicit(&g->state, RT_G_RUNNING, memory_order_relaxed);
+    atomic_store_explicit(&g->runs, (uint16_t)(g->runs + 1), memory_order_relaxed);
+    rt_store_fence();
 }
 
 /* Leave `from` for `to`, whose stack is ready. */
@@ -717,7 +730,7 @@ park(void (*after)(struct bh_g *g, void *arg), void *arg, enum rt_why why)
     struct rt_m *m = rt_m();
     struct bh_g *g = m->g;
 
-    set_waiting(g, why);
+    set_waiting(g, why, arg);
     m->after_op = after != NULL ? RT_AFTER_CALL : RT_AFTER_NONE;
     m->after_g = g;
     m->after_fn = after;
@@ -731,7 +744,7 @@ park_unlock(_Atomic uint32_t *lock_word, enum rt_why why)
     struct rt_m *m = rt_m();
     struct bh_g *g = m->g;
 
-    set_waiting(g, why);
+    set_waiting(g, why, lock_word);
     m->after_op = RT_AFTER_UNLOCK;
     m->after_g = g;
     m->after_arg = lock_word;
@@ -829,8 +842,7 @@ rt_yield(enum rt_why why)
     struct bh_g *g = m->g;
     struct bh_g *next = m->locked_g == NULL ? next_local(m->p) : NULL;
 
-    g->why = (uint8_t)why;
-    atomic_store_explicit(&g->state, RT_G_RUNNABLE, memory_order_relaxed);
+    set_left(g, RT_G_RUNNABLE, why);
     if (!(g->flags & RT_G_LOCKED))
         g->m = NULL;
     m->after_g = g;

@@ -19,6 +19,11 @@
  *
  * Both sides move it by compare and exchange, so a handler that comes late finds
  * FREE and returns.  m->capture is the handler's context, valid while STOPPED.
+ *
+ * Who only wants to know where a thread is (rt_thread_peek) need not hold it: the
+ * handler itself takes the question from m->peek, writes the answer and returns.
+ * The question lives on the asker's stack; whoever takes it out of m->peek, the
+ * handler or an asker out of patience, is the one who may end it.
  */
 
 #include "report.h"
@@ -26,6 +31,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -264,6 +270,32 @@ stop_signal(void)
     return SIGRTMIN + 1;
 }
 
+/* answer_peek -- from the signal handler on m's own thread: whose stack, and the calls on it. */
+RT_PEEK static void
+answer_peek(struct rt_m *m, const void *ucontext)
+{
+    struct rt_peek *peek = atomic_exchange(&m->peek, NULL);
+    struct bh_g    *g = m->g;
+    struct rt_regs  regs;
+
+    if (peek == NULL)
+        return;
+    rt_regs_context(&regs, ucontext);
+    uintptr_t sp = regs.r[RT_REG_SP];
+    peek->goroutine = 0;
+    peek->count = 0;
+    if (g != NULL && g->stack != NULL && sp >= (uintptr_t)g->stack->lo &&
+        sp < (uintptr_t)g->stack) {
+        peek->goroutine = atomic_load(&g->id);
+        /* An address to be looked up one back, as the return addresses. */
+        peek->pcs[0] = regs.r[RT_REG_PC] + 1;
+        peek->count = 1 + rt_walk_frames(regs.r[RT_REG_FP], sp, (uintptr_t)g->stack,
+                                         peek->pcs + 1, peek->max - 1, &peek->more);
+    }
+    atomic_store(&peek->done, 1);
+    futex_wake(&peek->done); /* *peek may be gone by now: it is but an address to the kernel */
+}
+
 RT_PEEK static void
 on_stop(int signal, siginfo_t *info, void *ucontext)
 {
@@ -275,6 +307,8 @@ on_stop(int signal, siginfo_t *info, void *ucontext)
     (void)info;
     if (m == NULL)
         return;
+    if (atomic_load(&m->peek) != NULL)
+        answer_peek(m, ucontext);
     m->capture = ucontext;
     if (atomic_compare_exchange_strong(&m->capture_state, &asked, STOPPED)) {
         futex_wake(&m->capture_state);
@@ -340,6 +374,34 @@ RT_PEEK bool
 rt_thread_stop(struct rt_m *m)
 {
     return ask(m) && await(m, real_now() + STOP_NS);
+}
+
+RT_PEEK bool
+rt_thread_peek(struct rt_m *m, struct rt_peek *peek)
+{
+    struct rt_peek *none = NULL, *ours = peek;
+    int64_t         until = real_now() + STOP_NS;
+
+    if (m->tid == 0 || (uint32_t)m->tid == self() || peek->max < 1)
+        return false;
+    atomic_store(&peek->done, 0);
+    while (!atomic_compare_exchange_strong(&m->peek, &none, peek)) { /* another one asks */
+        if (real_now() > until)
+            return false;
+        none = NULL;
+        sched_yield();
+    }
+    bool sent = syscall(SYS_tgkill, getpid(), m->tid, stop_signal()) == 0;
+    while (atomic_load(&peek->done) == 0) {
+        int64_t left = until - real_now();
+
+        /* Once the handler has it, it will be done: for as long as it may take. */
+        if ((!sent || left <= 0) && atomic_compare_exchange_strong(&m->peek, &ours, NULL))
+            return false;
+        ours = peek;
+        futex_wait(&peek->done, 0, left > 0 ? left : 1000000);
+    }
+    return true;
 }
 
 RT_PEEK void

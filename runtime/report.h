@@ -53,12 +53,34 @@ void rt_thread_init(void);
 bool rt_thread_stop(struct rt_m *m);
 void rt_thread_go_on(struct rt_m *m);
 void rt_thread_regs(struct rt_m *m, struct rt_regs *regs);
+/*
+ * rt_thread_peek -- what m's thread is doing, without holding it: its signal handler looks, and
+ * returns.  Nothing of the process is locked meanwhile.
+ *
+ * Returns: false if it did not answer in time, is asked by others all the time, or has ended.
+ * Blocks:  the thread.  Threads: any but m's own.
+ */
+struct rt_peek {
+    _Atomic uint32_t done;
+    uint64_t         goroutine; /* that it is on the stack of; 0: none */
+    int              max, count;
+    bool             more;
+    uintptr_t       *pcs; /* room for max */
+};
+bool rt_thread_peek(struct rt_m *m, struct rt_peek *peek);
+
 /* rt_threads_freeze -- stop all the others, for ever: the process is ending. */
 void rt_threads_freeze(void);
 bool rt_threads_frozen(void);
 bool rt_thread_is_stopped(struct rt_m *m);
 /* rt_thread_signals -- block every signal that is not a fault. old may be NULL. */
 void rt_thread_block_signals(void *old);
+
+/*
+ * rt_walk_frames -- rt_backtrace that says whether frames are missing: beyond max, or beyond code
+ * without frame pointers.  Async-signal-safe.
+ */
+int rt_walk_frames(uintptr_t fp, uintptr_t lo, uintptr_t hi, uintptr_t *pcs, int max, bool *more);
 
 /* traceback.c: whose stack, from where. */
 struct rt_origin {

@@ -80,6 +80,17 @@ rt_fence(void)
 #endif
 }
 
+/* rt_store_fence -- stores before it are seen before stores after it.  Free where stores keep their order. */
+static inline void
+rt_store_fence(void)
+{
+#if defined(__x86_64__)
+    rt_barrier();
+#else
+    __asm__ volatile("dmb ishst" : : : "memory");
+#endif
+}
+
 /* ---- locks (lock.c) --------------------------------------------------- */
 
 struct rt_lock {
@@ -159,6 +170,9 @@ enum { /* g->flags */
 
 enum { RT_G_INLINE_ARGS = 64 };
 
+/* g->sp of a goroutine that is not running any more but still on its stack. */
+#define RT_SP_LEAVING ((void *)1)
+
 struct rt_m;
 struct rt_p;
 struct rt_stack;
@@ -170,14 +184,16 @@ struct rt_panic;
  * stale pointer still points at a G: compare ids.
  */
 struct bh_g {
-    void                 *sp;     /* saved stack pointer while not running; NULL: not started */
+    void                 *sp;     /* saved stack pointer while not running; NULL: not started;
+                                     RT_SP_LEAVING: about to be saved */
     struct bh_g          *next;   /* run queue, free list or wait list: one at a time */
     struct rt_m          *m;      /* thread it runs on; NULL while not running */
-    _Atomic uint32_t      state;  /* enum rt_g_state */
+    _Atomic uint8_t       state;  /* enum rt_g_state */
     uint8_t               why;    /* enum rt_why; written before parking */
     uint8_t               flags;
     uint8_t               stack_class; /* stack.c; given at first run */
     uint8_t               lock_depth;  /* bh_lock_thread nesting */
+    _Atomic uint16_t      runs;   /* times it was switched to, modulo 2^16: inspect.c */
     struct rt_stack      *stack;  /* NULL until first run */
     struct bh_record     *defers; /* newest first; only this goroutine touches it */
     struct rt_panic      *panics; /* panic and goexit records in flight, newest first */
@@ -185,7 +201,7 @@ struct bh_g {
 
     bh_fn        *fn;
     void         *args;  /* inline_args or malloc'ed */
-    void         *param; /* the waker's word: which waiter or case woke it */
+    void         *param; /* waiting: rt_park's arg; then the waker's word: which case woke it */
     struct rt_cold *cold; /* names, labels, locals, owned things: cold.c; NULL until needed */
     void         *created_pc;    /* return address of bh_go */
     uint64_t      created_by;    /* id of the goroutine that called it */
@@ -251,6 +267,10 @@ struct rt_m {
     _Atomic uint64_t panic_steps[BH_PANIC_STEPS]; /* how many of each; only this M writes */
     _Atomic uint32_t capture_state; /* report.c: held still while its stack is read */
     void            *capture;       /* report.c: its ucontext_t meanwhile */
+    _Atomic(struct rt_peek *) peek; /* report.c: asked where it is */
+    /* Inside bh_blocking, where the goroutine left for it: inspect.c. */
+    _Atomic uint32_t blocks;        /* times */
+    uintptr_t        blocked_pc, blocked_fp, blocked_fn;
 #if defined(RT_ASAN) || defined(RT_TSAN)
     void *fiber;
     void *asan_fake;

@@ -997,6 +997,11 @@ rt_block_begin(enum rt_why why)
         rt_exit();
         return;
     }
+    /* Our caller's frames stay as they are until it comes back. */
+    m->blocked_fp = *(const uintptr_t *)__builtin_frame_address(0);
+    m->blocked_pc = (uintptr_t)__builtin_return_address(0);
+    atomic_store_explicit(&m->blocks, m->blocks + 1, memory_order_relaxed);
+    rt_store_fence();
     m->g->why = (uint8_t)why;
     rt_lock(&rt_sched.lock);
     atomic_fetch_or(&m->attention, RT_ATTENTION_TAKEN);
@@ -1019,7 +1024,7 @@ rt_block_end(void)
 void
 bh_blocking(void (*fn)(void *arg), void *arg)
 {
-    rt_enter("bh_blocking");
+    rt_enter("bh_blocking")->blocked_fn = (uintptr_t)fn;
     rt_block_begin(RT_WHY_BLOCKING);
     fn(arg);
     rt_block_end();

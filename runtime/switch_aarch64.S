@@ -52,7 +52,7 @@ rt_switch:
         .cfi_offset x29, -176
         .cfi_offset x30, -168
         mov     x9, sp
-        str     x9, [x0]
+        stlr    x9, [x0]        /* who sees it sees the stack: inspect.c */
         mov     sp, x1
         RESTORE
         .cfi_def_cfa_offset 0

@@ -90,6 +90,30 @@ rt_backtrace(uintptr_t pc, uintptr_t fp, uintptr_t lo, uintptr_t hi, uintptr_t *
     return count;
 }
 
+__attribute__((no_sanitize("address"), no_sanitize("thread"))) int
+rt_walk_frames(uintptr_t fp, uintptr_t lo, uintptr_t hi, uintptr_t *pcs, int max, bool *more)
+{
+    int count = 0;
+
+    *more = true;
+    while (fp >= lo && fp < hi && hi - fp >= 2 * sizeof fp && fp % sizeof fp == 0) {
+        const volatile uintptr_t *frame = (const volatile uintptr_t *)fp;
+        uintptr_t                 up = frame[0], pc = frame[1];
+
+        if (pc == 0) {
+            *more = false;
+            break;
+        }
+        if (count == max)
+            break;
+        pcs[count++] = pc;
+        if (up <= fp)
+            break;
+        fp = up;
+    }
+    return count;
+}
+
 /* ---- collecting ----------------------------------------------------------- */
 
 struct frame {
