@@ -152,6 +152,8 @@ finish(struct rt_netfd *n)
         unwatch(more);
         forget_hangup(n);
     }
+    if (n->starts)
+        atomic_fetch_sub(&rt_sched.io_waiters, 1);
     rt_poll_close(n->poll);
     (void)close(n->fd);
     if (more != NULL && more->unlink_path != NULL)
@@ -468,7 +470,6 @@ rt_netfd_started(void *args)
     bh_fn                *fn = s->fn;
     void                 *arg = s->arg;
 
-    atomic_fetch_sub(&rt_sched.io_waiters, 1);
     n->drained = false; /* the edge is consumed: the next read must try */
     rt_netfd_end(n);
     fn(arg);
@@ -492,7 +493,10 @@ rt_netfd_go_when_readable(struct rt_netfd *n, size_t stack_size, bh_fn *fn, void
     n->start.fn = fn;
     n->start.arg = arg;
     rt_enter("waiting for a descriptor");
-    atomic_fetch_add(&rt_sched.io_waiters, 1);
+    if (!n->starts) { /* counted until it is closed: starting is frequent */
+        n->starts = true;
+        atomic_fetch_add(&rt_sched.io_waiters, 1);
+    }
     /* If there may be something whose edge is gone, data or the end: ask. */
     rt_poll_start_when(n->poll, RT_POLL_READ, &n->start,
                        (!n->drained || rt_poll_hup(n->poll)) && poll(&p, 1, 0) > 0);

@@ -28,6 +28,7 @@ struct rt_netfd {
     int              fd;
     uint8_t          family, type; /* AF_*, SOCK_*; type 0: no socket */
     bool             drained;      /* the last read left nothing behind; under read_lock */
+    bool             starts;       /* rt_netfd_go_when_readable was called: an io_waiter */
     _Atomic bool     exposed;      /* its number was given out: others may read too */
     struct rt_poll  *poll;
     struct bh_mutex  read_lock, write_lock; /* one call at a time on each side */
