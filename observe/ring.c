@@ -69,20 +69,19 @@ ob_ring_put(struct ob_ring *r, const void *record, size_t size)
 }
 
 const void *
-ob_ring_take(struct ob_ring *r, uint64_t *place)
+ob_ring_peek(struct ob_ring *r)
 {
     uint64_t     tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
     struct slot *s = slot_at(r, tail);
 
-    if (atomic_load_explicit(&s->turn, memory_order_acquire) != tail + 1)
-        return NULL;
-    atomic_store_explicit(&r->tail, tail + 1, memory_order_relaxed);
-    *place = tail;
-    return s->record;
+    return atomic_load_explicit(&s->turn, memory_order_acquire) == tail + 1 ? s->record : NULL;
 }
 
 void
-ob_ring_free(struct ob_ring *r, uint64_t place)
+ob_ring_pop(struct ob_ring *r)
 {
-    atomic_store_explicit(&slot_at(r, place)->turn, place + r->mask + 1, memory_order_release);
+    uint64_t tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
+
+    atomic_store_explicit(&slot_at(r, tail)->turn, tail + r->mask + 1, memory_order_release);
+    atomic_store_explicit(&r->tail, tail + 1, memory_order_relaxed);
 }

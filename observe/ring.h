@@ -15,8 +15,8 @@
  * that died in there would close the queue for good.  So ob_ring_put reads its argument's
  * first and last byte before it begins: a bad pointer faults outside.
  *
- * Putting is lock-free and safe in signal handlers and hooks of panics.  Taking, and setting
- * free, are for one thread at a time (the exporter's lock).
+ * Putting is lock-free and safe in signal handlers and hooks of panics.  Taking is for one
+ * thread at a time (the exporter's lock).
  */
 
 #include <stdatomic.h>
@@ -43,10 +43,9 @@ void ob_ring_fini(struct ob_ring *r);
  */
 uint64_t ob_ring_put(struct ob_ring *r, const void *record, size_t size);
 
-/* ob_ring_take -- the record at `tail`, for reading until it is freed; NULL: none is ready. */
-const void *ob_ring_take(struct ob_ring *r, uint64_t *place);
-/* ob_ring_free -- in the order taken or any other. */
-void ob_ring_free(struct ob_ring *r, uint64_t place);
+/* ob_ring_peek -- the record at `tail`, for reading until ob_ring_pop frees it; NULL: none is ready. */
+const void *ob_ring_peek(struct ob_ring *r);
+void        ob_ring_pop(struct ob_ring *r);
 
 static inline uint64_t
 ob_ring_count(struct ob_ring *r)

@@ -19,7 +19,7 @@
 
 enum bh_item_role {
     BH_ITEM_ATTRIBUTE = 1, /* of the record */
-    BH_ITEM_NAME,          /* of the span; value only.  The newest counts */
+    BH_ITEM_NAME,          /* of the span, or of a log record's event; value only.  The newest counts */
     BH_ITEM_STATUS_TEXT,   /* value only.  The newest counts */
     BH_ITEM_STATE,         /* W3C tracestate; value only */
     BH_ITEM_EVENT,         /* key: its name; number: its time, Unix ns */
@@ -104,6 +104,63 @@ static inline size_t
 bh_span_record_size(const struct bh_span_record *r)
 {
     return offsetof(struct bh_span_record, items) + r->used;
+}
+
+/* ---- logs ------------------------------------------------------------------------ */
+
+enum {
+    BH_LOG_RECORD_MAX = 2040,           /* bytes of a record in all ... */
+    BH_LOG_RECORD_URGENT_MAX = 16 << 10, /* ... and of an urgent one, with a stack */
+};
+
+/* Severities, as OTLP numbers them; those between are allowed. */
+enum bh_severity {
+    BH_SEVERITY_TRACE = 1,
+    BH_SEVERITY_DEBUG = 5,
+    BH_SEVERITY_INFO = 9,
+    BH_SEVERITY_WARN = 13,
+    BH_SEVERITY_ERROR = 17,
+    BH_SEVERITY_FATAL = 21,
+};
+
+/*
+ * A log record; an exception is one whose name is "exception", with the attributes
+ * exception.type, exception.message and exception.stacktrace.
+ *
+ *     _Alignas(8) char memory[BH_LOG_RECORD_MAX];
+ *     struct bh_log_record *r = bh_log_record_init(memory, sizeof memory, BH_SEVERITY_WARN);
+ *     bh_log_record_text(r, BH_ITEM_BODY, "", text, strlen(text));
+ *     bh_export_log(r);
+ */
+struct bh_log_record {
+    int64_t       time_ns;      /* Unix time */
+    unsigned char trace_id[16]; /* zeros: no trace */
+    unsigned char span_id[8];
+    uint8_t       flags;    /* that of traceparent */
+    uint8_t       severity; /* enum bh_severity */
+    uint8_t       urgent;   /* a panic: the reserved lane */
+    uint8_t       reserved; /* zero */
+    uint16_t      lost_attributes;
+    uint16_t      size; /* of items */
+    uint16_t      used; /* bytes of items */
+    char          items[];
+};
+
+/*
+ * bh_log_record_init -- begin a record in size bytes of memory: now, with the goroutine's tag.
+ * Like all here: no malloc, no lock, async-signal-safe.
+ */
+struct bh_log_record *bh_log_record_init(void *memory, size_t size, int severity);
+/* bh_log_record_put -- add an item; counted as lost if there is no room. */
+void bh_log_record_put(struct bh_log_record *r, const struct bh_item *item);
+/* bh_log_record_text -- the same for a text. */
+void bh_log_record_text(struct bh_log_record *r, enum bh_item_role role, const char *key,
+                        const char *value, size_t size);
+
+static inline size_t
+bh_log_record_size(const struct bh_log_record *r)
+{
+    return offsetof(struct bh_log_record, items) + r->used;
 }
 
 #endif
