@@ -73,7 +73,7 @@ struct bh_metric_options {
      */
     bool exemplars;
     bool
-        pulled; /* a counter, updown or gauge whose value is told by bh_metric_set, in a bh_metric_collect */
+        pulled; /* not a histogram; its value is told by bh_metric_set, see bh_metric_collect */
 };
 
 /*
@@ -107,7 +107,7 @@ struct bh_series *bh_metric_series(struct bh_metric *metric, const char *const *
 
 /* bh_metric_add -- to a counter (n >= 0) or an updown. */
 void bh_metric_add(struct bh_series *series, int64_t n);
-/* bh_metric_set -- a gauge's reading, or a pulled metric's value. */
+/* bh_metric_set -- a gauge's reading, or a pulled metric's value; a counter never goes back. */
 void bh_metric_set(struct bh_series *series, double value);
 /* bh_metric_record -- a value of a histogram.  NaN is lost. */
 void bh_metric_record(struct bh_series *series, double value);
@@ -115,8 +115,9 @@ void bh_metric_record(struct bh_series *series, double value);
 /*
  * bh_metric_collect -- have fn(arg) called before metrics are read, to set pulled ones.
  *
- * Calls do not overlap.  A panic in it, on a goroutine, is contained and counted.
- * Returns: 0, -ENOSPC or -ENOMEM.
+ * Two readers at a time call it twice at a time.  A panic in it is contained and counted
+ * (but on a thread that runs no goroutine, where nothing can contain it).
+ * Returns: 0, -EINVAL without fn, -ENOSPC after 32 of them.
  */
 int bh_metric_collect(void (*fn)(void *arg), void *arg);
 
@@ -133,9 +134,12 @@ struct bh_metric_info {
     int           label_count;
     int           bound_count; /* of a histogram; it has one bucket more */
     const double *bounds;
-    int  scale; /* of exponential buckets: bounds[i] is 2^((offset + i + 1) / 2^scale) ... */
-    int  offset;
-    bool exponential; /* ... else the bounds are the caller's */
+    /*
+     * Exponential: bounds[i] is 2^((offset + i) / 2^scale).  To OpenTelemetry the first bucket is
+     * the one of zero, up to bounds[0], and `offset` that of the others.
+     */
+    bool exponential;
+    int  scale, offset;
 };
 
 struct bh_exemplar {
@@ -152,8 +156,7 @@ struct bh_metric_point {
     int64_t            integer;
     uint64_t           count; /* of a histogram: the sum of its buckets */
     double             sum;
-    const uint64_t
-        *buckets; /* bound_count + 1, not cumulative; [i] holds values <= bounds[i] */
+    const uint64_t    *buckets; /* bound_count + 1, not cumulative; [i]: values <= bounds[i] */
     const struct bh_exemplar *exemplar;       /* of a counter, one; of a histogram ... */
     int                       exemplar_count; /* ... so many, time_ns 0 where there is none */
 };
@@ -163,7 +166,7 @@ struct bh_metric_point {
  *
  * Series being updated meanwhile are read at some moment during the call.  fn may do
  * anything; it stops the reading by false.  What it is given is good until it returns, *info for ever.
- * Returns: 0; -ECANCELED if fn stopped it; -ENOMEM.
+ * Returns: 0; -ECANCELED if fn stopped it; -ENOMEM, noted.
  */
 typedef bool bh_metric_visit_fn(const struct bh_metric_info  *info,
                                 const struct bh_metric_point *point, void *arg);
@@ -187,8 +190,15 @@ void bh_metric_stats(struct bh_metric_stats *stats);
  */
 bh_http_fn bh_http_metrics;
 
-/* bh_runtime_metrics -- register what the runtime counts.  Returns: as bh_metric_new. */
+/* bh_runtime_metrics -- register what the runtime, and the registry, count.  Returns: as bh_metric_new. */
 int bh_runtime_metrics(void);
+
+/*
+ * bh_panic_metrics -- count a panic by kind and outcome, when that is known; for the hook of
+ * panics (hooks.h).  Does not block, allocate or lock.
+ */
+struct bh_panic_event;
+void bh_panic_metrics(const struct bh_panic_event *e);
 
 /*
  * bh_http_metrics_page -- handler: all metrics, as text for Prometheus, or OpenMetrics for who
