@@ -26,6 +26,7 @@
 
 #include "cold.h"
 #include "runq.h"
+#include "sampling.h"
 #include "tag.h"
 
 #include <errno.h>
@@ -540,6 +541,7 @@ thread_main(void *arg)
     m->fiber = __tsan_get_current_fiber();
 #endif
     rt_signal_thread_init(m);
+    rt_sampling_start();
     schedule(m);
     return NULL;
 }
@@ -593,6 +595,7 @@ start_thread(struct rt_m *m)
     sigset_t       mask, old;
     int            rc;
 
+    rt_sampling_create(m);
     /* As bh_main's thread, not as the goroutine that happens to start us: children inherit it. */
     mask = main_mask;
     open_mask(&mask);
@@ -1121,6 +1124,7 @@ rt_m_exit(struct rt_m *m)
     atomic_store(at, m->all_next);
     rt_unlock(&rt_sched.lock);
     rt_handoff_p(p);
+    rt_sampling_end();
     rt_signal_thread_fini(m);
     rt_tls_m = NULL;
     /* The descriptor stays: a late reader of g->m may still look at it. */
