@@ -1,0 +1,19 @@
+#ifndef BH_OBSERVE_NAMED_H
+#define BH_OBSERVE_NAMED_H
+
+/* named.h -- the profiles that are there from the start, and what collecting needs. */
+
+#include <bulkhead/observe/profile.h>
+
+bh_profile_fn ob_collect_goroutine, ob_collect_threads, ob_collect_cpu;
+
+/* ob_wait -- Returns: 0 after ns; the context's error (NULL: none) before. */
+int ob_wait(int64_t ns, struct bh_ctx *ctx);
+
+/* ob_unix_now -- nanoseconds since 1970. */
+int64_t ob_unix_now(void);
+
+/* ob_hex -- a trace id as text; "" if it is all zero. */
+void ob_hex(const unsigned char id[16], char text[33]);
+
+#endif
