@@ -53,7 +53,8 @@ enum {
     ALIGN = 16,
     FIRST_BLOCK = 4096 - 32, /* with malloc's own header, a page */
     LARGEST_BLOCK = 64 * 1024,
-    BIG_SHARE = 4, /* what is over 1/4 of the next block gets its own */
+    KEPT_BLOCK = 16 * 1024, /* at most, when it is reset */
+    BIG_SHARE = 4,          /* what is over 1/4 of the next block gets its own */
 };
 
 struct block {
@@ -148,7 +149,8 @@ bh_arena_new(size_t budget)
     struct bh_arena *a = (struct bh_arena *)b->data;
     unpoison(a, sizeof *a);
     *a = (struct bh_arena){
-        .newest = b, .budget = budget, .held = FIRST_BLOCK, .next_size = 2 * FIRST_BLOCK };
+        .newest = b, .budget = budget, .held = FIRST_BLOCK, .next_size = 2 * FIRST_BLOCK
+    };
     return a;
 }
 
@@ -204,6 +206,12 @@ void *
 bh_arena_alloc(struct bh_arena *a, size_t size)
 {
     return memset(take(a, size), 0, size);
+}
+
+void *
+bh_arena_raw(struct bh_arena *a, size_t size)
+{
+    return take(a, size);
 }
 
 void *
@@ -281,32 +289,43 @@ run_cleanups(struct bh_arena *a)
 }
 
 static void
-free_blocks_but_first(struct bh_arena *a)
+free_blocks_but(struct bh_arena *a, const struct block *kept)
 {
     struct block *first = first_block(a);
 
     for (struct block *b = a->newest, *older; b != NULL; b = older) {
         older = b->older;
-        if (b != first)
+        if (b != first && b != kept)
             block_free(b);
     }
 }
 
+static void
+empty_block(struct block *b, struct block *older, size_t used)
+{
+    b->older = older;
+    b->used = used;
+    poison(b->data + used, b->size - used);
+}
+
+/* Whoever needed more than the first block is likely to need it again: one more is kept. */
 void
 bh_arena_reset(struct bh_arena *a)
 {
-    struct block *first = first_block(a);
-    size_t        own = round_up(sizeof *a) + GAP;
+    struct block *first = first_block(a), *kept;
 
     run_cleanups(a);
-    free_blocks_but_first(a);
-    first->older = NULL;
-    first->used = own;
-    poison(first->data + own, first->size - own);
-    a->newest = first;
-    a->held = first->size;
+    kept = a->newest;
+    if (kept->size > KEPT_BLOCK)
+        kept = first;
+    free_blocks_but(a, kept);
+    empty_block(first, NULL, round_up(sizeof *a) + GAP);
+    if (kept != first)
+        empty_block(kept, first, 0);
+    a->newest = kept;
+    a->held = first->size + (kept != first ? kept->size : 0);
     a->given = 0;
-    a->next_size = 2 * FIRST_BLOCK;
+    a->next_size = 2 * kept->size;
 }
 
 void
@@ -315,6 +334,6 @@ bh_arena_free(struct bh_arena *a)
     if (a == NULL)
         return;
     run_cleanups(a);
-    free_blocks_but_first(a);
+    free_blocks_but(a, NULL);
     block_free(first_block(a));
 }

@@ -103,6 +103,24 @@ TEST_PLAIN(arena, cleanups_run_newest_first_at_free)
     EXPECT_STR(order, "cba");
 }
 
+TEST_PLAIN(arena, a_reset_keeps_a_block_that_is_not_large)
+{
+    struct bh_arena *a = bh_arena_new(20 * 1024);
+    char            *kept;
+
+    (void)bh_arena_raw(a, 2000);
+    kept = bh_arena_raw(a, 2000);
+    bh_arena_reset(a);
+    EXPECT((char *)bh_arena_alloc(a, 2000) == kept); /* in the second block */
+    for (int i = 0; i < 6; i++)
+        memset(bh_arena_raw(a, 2000), i, 2000);
+    bh_arena_reset(a);
+    for (int i = 0; i < 6; i++)
+        memset(bh_arena_raw(a, 2000), i, 2000); /* within the budget again */
+    EXPECT_EQ(bh_arena_used(a), 12000);
+    bh_arena_free(a);
+}
+
 TEST_PLAIN(arena, reset_runs_cleanups_once)
 {
     static char      x[] = "x", y[] = "y";

@@ -133,7 +133,7 @@ static ssize_t
 read_known(struct bh_http_call *c, size_t length)
 {
     struct ht_call *x = c->s;
-    char           *to = bh_arena_alloc(x->arena, length + 1);
+    char           *to = bh_arena_raw(x->arena, length + 1);
     size_t          size = 0;
     ssize_t         n;
 

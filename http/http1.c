@@ -586,7 +586,7 @@ static int
 take_head(struct ht_call *x, const char *data, size_t size)
 {
     struct ht_head *h = &x->head;
-    char *copy = bh_arena_alloc(x->arena, size + h->field_count * sizeof *h->fields + 8);
+    char *copy = bh_arena_raw(x->arena, size + h->field_count * sizeof *h->fields + 8);
     int   status;
 
     /* The fields first: they want alignment. */

@@ -43,7 +43,7 @@ new_node(struct building *b)
 {
     if (b->node_count == 0) {
         b->node_count = b->end - b->at < 64 ? (size_t)(b->end - b->at) : 64;
-        b->nodes = bh_arena_alloc(b->arena, b->node_count * sizeof *b->nodes);
+        b->nodes = bh_arena_raw(b->arena, b->node_count * sizeof *b->nodes);
     }
     b->node_count--;
     return b->nodes++;
@@ -466,19 +466,34 @@ bh_http_bind(struct bh_http_call *c, const struct bh_json_field *fields, void *o
 
 /* ---- writing --------------------------------------------------------------------- */
 
-static char *
-room_for(struct bh_json_out *o, size_t size)
-{
-    if (o->room - o->size <= size) {
-        size_t room = (o->size + size) * 2 + 2048;
-        char  *bigger = bh_arena_alloc(o->arena, room);
+/*
+ * What writes takes `at`, where to, and returns where it has come to; o->size is behind
+ * until the end of a public call.
+ */
 
-        if (o->size > 0)
-            memcpy(bigger, o->text, o->size);
-        o->text = bigger;
-        o->room = room;
-    }
-    return o->text + o->size;
+static char *__attribute__((noinline)) grow(struct bh_json_out *o, char *at, size_t size)
+{
+    size_t used = o->room > 0 ? (size_t)(at - o->text) : 0, room = (used + size) * 2 + 2000;
+    char  *bigger = bh_arena_raw(o->arena, room);
+
+    if (used > 0)
+        memcpy(bigger, o->text, used);
+    o->text = bigger;
+    o->room = room;
+    return bigger + used;
+}
+
+/* Room for size bytes, and a NUL. */
+static inline char *
+have(struct bh_json_out *o, char *at, size_t size)
+{
+    return o->room > 0 && (size_t)(o->text + o->room - at) > size ? at : grow(o, at, size);
+}
+
+static inline char *
+begin(struct bh_json_out *o)
+{
+    return have(o, o->text + o->size, 0);
 }
 
 static void
@@ -488,22 +503,82 @@ wrote(struct bh_json_out *o, char *end)
     *end = '\0';
 }
 
-static void
-put_char(struct bh_json_out *o, char c)
+static inline char *
+put_char(struct bh_json_out *o, char *at, char c)
 {
-    char *at = room_for(o, 1);
-
+    at = have(o, at, 1);
     *at = c;
-    wrote(o, at + 1);
+    return at + 1;
 }
 
-static void
-put_raw(struct bh_json_out *o, const char *text, size_t size)
+static char *
+put_raw(struct bh_json_out *o, char *at, const char *text, size_t size)
 {
-    char *at = room_for(o, size);
+    return (char *)mempcpy(have(o, at, size), text, size);
+}
 
-    memcpy(at, text, size);
-    wrote(o, at + size);
+#ifdef __SSE2__
+/* The top bit of each byte that does not go out as it is, whatever follows: beyond ASCII too. */
+static inline __m128i
+special(__m128i x)
+{
+    __m128i control = _mm_cmpeq_epi8(_mm_min_epu8(x, _mm_set1_epi8(0x1f)), x);
+    __m128i quote = _mm_cmpeq_epi8(x, _mm_set1_epi8('"'));
+    __m128i slash = _mm_cmpeq_epi8(x, _mm_set1_epi8('\\'));
+
+    return _mm_or_si128(_mm_or_si128(control, x), _mm_or_si128(quote, slash));
+}
+#endif
+
+/*
+ * Copy what all goes out as it is; the last bytes together with some before them.
+ * Returns: behind it, or NULL if something does not; then anything may be at `at`.
+ */
+static inline char *
+copy_plain(char *at, const char *text, size_t size)
+{
+#ifdef __SSE2__
+    __m128i x, seen = _mm_setzero_si128();
+
+    if (size >= 16) {
+        for (size_t i = 0; i < size; i += 16) {
+            size_t from = size - i >= 16 ? i : size - 16;
+
+            x = _mm_loadu_si128((const __m128i *)(const void *)(text + from));
+            _mm_storeu_si128((__m128i *)(void *)(at + from), x);
+            seen = _mm_or_si128(seen, special(x));
+        }
+    } else if (size >= 8) {
+        uint64_t first, last;
+
+        memcpy(&first, text, 8);
+        memcpy(&last, text + size - 8, 8);
+        memcpy(at, &first, 8);
+        memcpy(at + size - 8, &last, 8);
+        seen = special(_mm_set_epi64x((int64_t)last, (int64_t)first));
+    } else if (size >= 4) {
+        uint32_t first, last;
+
+        memcpy(&first, text, 4);
+        memcpy(&last, text + size - 4, 4);
+        memcpy(at, &first, 4);
+        memcpy(at + size - 4, &last, 4);
+        seen = special(_mm_set1_epi64x((int64_t)((uint64_t)last << 32 | first)));
+    } else
+#endif
+    {
+        for (size_t i = 0; i < size; i++) {
+            unsigned char c = (unsigned char)text[i];
+
+            at[i] = (char)c;
+            if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\')
+                return NULL;
+        }
+        return at + size;
+    }
+#ifdef __SSE2__
+    return _mm_movemask_epi8(seen) == 0 ? at + size : NULL;
+#endif
 }
 
 /* How many bytes from p go out as they are, whatever follows. */
@@ -513,15 +588,9 @@ span_plain(const char *p, const char *end)
     const char *start = p;
 
 #ifdef __SSE2__
-    const __m128i last_control = _mm_set1_epi8(0x1f), quote = _mm_set1_epi8('"'),
-                  slash = _mm_set1_epi8('\\');
-
     for (; end - p >= 16; p += 16) {
-        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
-        __m128i special =
-            _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, last_control), x),
-                         _mm_or_si128(_mm_cmpeq_epi8(x, quote), _mm_cmpeq_epi8(x, slash)));
-        int mask = _mm_movemask_epi8(_mm_or_si128(special, x)); /* and beyond ASCII */
+        int mask =
+            _mm_movemask_epi8(special(_mm_loadu_si128((const __m128i *)(const void *)p)));
 
         if (mask != 0)
             return (size_t)(p - start) + (size_t)__builtin_ctz((unsigned)mask);
@@ -569,75 +638,84 @@ put_escaped(char *at, unsigned char c)
     return at + 5;
 }
 
-/* Whatever is no UTF-8 becomes U+FFFD, byte by byte: no text makes JSON that nobody reads. */
-static void
-put_text(struct bh_json_out *o, const char *text, size_t size)
+/*
+ * What may need escapes.  Whatever is no UTF-8 becomes U+FFFD, byte by byte: no text makes JSON
+ * that nobody reads.
+ */
+static char *__attribute__((noinline))
+put_escaping(struct bh_json_out *o, char *at, const char *text, const char *end)
 {
-    const char *end = text + size;
-    char       *at = room_for(o, size + 2);
-
-    *at++ = '"';
     for (;;) {
         size_t n = span_plain(text, end);
 
         if (text + n < end && (text[n] & 0x80) != 0)
             n += character(text + n, end);
+        at = have(o, at, (size_t)(end - text) + 7);
         if (n > 0) {
             at = (char *)mempcpy(at, text, n);
             text += n;
             continue;
         }
         if (text == end)
-            break;
-        o->size = (size_t)(at - o->text); /* what follows may need more than was thought */
-        at = room_for(o, (size_t)(end - text) + 7);
+            return at;
         if ((*text & 0x80) != 0)
             at = (char *)mempcpy(at, "\xef\xbf\xbd", 3);
         else
             at = put_escaped(at, (unsigned char)*text);
         text++;
     }
+}
+
+/* Room for two more bytes is left. */
+static inline char *
+put_text(struct bh_json_out *o, char *at, const char *text, size_t size)
+{
+    char *end;
+
+    at = have(o, at, size + 4);
     *at++ = '"';
-    wrote(o, at);
+    end = copy_plain(at, text, size);
+    if (end == NULL)
+        end = have(o, put_escaping(o, at, text, text + size), 3);
+    *end++ = '"';
+    return end;
 }
 
 /* The comma before a value, and its name. */
-static void
-start(struct bh_json_out *o, const char *name)
+static inline char *
+start(struct bh_json_out *o, char *at, const char *name)
 {
-    char last = o->size > 0 ? o->text[o->size - 1] : '[';
+    char last = at > o->text ? at[-1] : '[';
 
     if (last != '[' && last != '{' && last != ':' && last != ',')
-        put_char(o, ',');
+        at = put_char(o, at, ',');
     if (name != NULL) {
-        put_text(o, name, strlen(name));
-        put_char(o, ':');
+        at = put_text(o, at, name, strlen(name));
+        *at++ = ':';
     }
+    return at;
 }
 
 void
 bh_json_open(struct bh_json_out *o, const char *name, char bracket)
 {
     BH_REQUIRE(bracket == '[' || bracket == '{');
-    start(o, name);
-    put_char(o, bracket);
+    wrote(o, put_char(o, start(o, begin(o), name), bracket));
 }
 
 void
 bh_json_close(struct bh_json_out *o, char bracket)
 {
     BH_REQUIRE(bracket == ']' || bracket == '}');
-    put_char(o, bracket);
+    wrote(o, put_char(o, begin(o), bracket));
 }
 
 void
 bh_json_add_bytes(struct bh_json_out *o, const char *name, const char *text, size_t size)
 {
-    start(o, name);
-    if (text == NULL)
-        put_raw(o, "null", 4);
-    else
-        put_text(o, text, size);
+    char *at = start(o, begin(o), name);
+
+    wrote(o, text == NULL ? put_raw(o, at, "null", 4) : put_text(o, at, text, size));
 }
 
 void
@@ -646,14 +724,13 @@ bh_json_add_text(struct bh_json_out *o, const char *name, const char *text)
     bh_json_add_bytes(o, name, text, text != NULL ? strlen(text) : 0);
 }
 
-static void
-put_int(struct bh_json_out *o, int64_t number)
+static char *
+put_int(struct bh_json_out *o, char *at, int64_t number)
 {
-    char *at = room_for(o, 24);
-
+    at = have(o, at, 24);
     if (number < 0)
         *at++ = '-';
-    wrote(o, ht_put_number(at, number < 0 ? -(uint64_t)number : (uint64_t)number));
+    return ht_put_number(at, number < 0 ? -(uint64_t)number : (uint64_t)number);
 }
 
 /* Money and the like: at most three decimals.  Returns: behind it, or NULL if it is not so simple. */
@@ -682,79 +759,73 @@ put_decimal(char *at, double number)
     return at;
 }
 
-static void
-put_double(struct bh_json_out *o, double number)
+static char *
+put_double(struct bh_json_out *o, char *at, double number)
 {
-    char *at = room_for(o, 32), *end = put_decimal(at, number);
+    char *end;
 
+    at = have(o, at, 32);
+    end = put_decimal(at, number);
     if (end != NULL)
-        wrote(o, end);
-    else if (number == 0 &&
-             signbit(number)) /* "-0" would read as an integer, which has no sign then */
-        put_raw(o, "-0.0", 4);
-    else if (isfinite(number))
-        wrote(o, ht_json_put_number(at, number));
-    else
-        put_raw(o, "null", 4);
+        return end;
+    if (number == 0 &&
+        signbit(number)) /* "-0" would read as an integer, which has no sign then */
+        return put_raw(o, at, "-0.0", 4);
+    return isfinite(number) ? ht_json_put_number(at, number) : put_raw(o, at, "null", 4);
+}
+
+static char *
+put_bool(struct bh_json_out *o, char *at, bool value)
+{
+    return put_raw(o, at, value ? "true" : "false", value ? 4 : 5);
 }
 
 void
 bh_json_add_int(struct bh_json_out *o, const char *name, int64_t number)
 {
-    start(o, name);
-    put_int(o, number);
+    wrote(o, put_int(o, start(o, begin(o), name), number));
 }
 
 void
 bh_json_add_number(struct bh_json_out *o, const char *name, double number)
 {
-    start(o, name);
-    put_double(o, number);
+    wrote(o, put_double(o, start(o, begin(o), name), number));
 }
 
 void
 bh_json_add_bool(struct bh_json_out *o, const char *name, bool value)
 {
-    start(o, name);
-    put_raw(o, value ? "true" : "false", value ? 4 : 5);
+    wrote(o, put_bool(o, start(o, begin(o), name), value));
 }
 
-static void
-put_value(struct bh_json_out *o, const struct bh_json *v)
+static char *
+put_value(struct bh_json_out *o, char *at, const struct bh_json *v)
 {
     switch (v->type) {
     case BH_JSON_NULL:
-        put_raw(o, "null", 4);
-        return;
+        return put_raw(o, at, "null", 4);
     case BH_JSON_BOOL:
-        put_raw(o, v->boolean ? "true" : "false", v->boolean ? 4 : 5);
-        return;
+        return put_bool(o, at, v->boolean);
     case BH_JSON_INT:
-        put_int(o, v->integer);
-        return;
+        return put_int(o, at, v->integer);
     case BH_JSON_NUMBER:
-        put_double(o, v->number);
-        return;
+        return put_double(o, at, v->number);
     case BH_JSON_TEXT:
-        put_text(o, v->text, v->size);
-        return;
+        return put_text(o, at, v->text, v->size);
     default:
-        put_char(o, v->type == BH_JSON_LIST ? '[' : '{');
+        at = put_char(o, at, v->type == BH_JSON_LIST ? '[' : '{');
         for (const struct bh_json *m = v->first; m != NULL; m = m->next)
-            bh_json_add_value(o, v->type == BH_JSON_LIST ? NULL : m->name, m);
-        put_char(o, v->type == BH_JSON_LIST ? ']' : '}');
-        return;
+            at = put_value(o, start(o, at, v->type == BH_JSON_LIST ? NULL : m->name), m);
+        return put_char(o, at, v->type == BH_JSON_LIST ? ']' : '}');
     }
 }
 
 void
 bh_json_add_value(struct bh_json_out *o, const char *name, const struct bh_json *value)
 {
-    start(o, name);
-    if (value != NULL)
-        put_value(o, value);
-    else
-        put_raw(o, "null", 4);
+    static const struct bh_json null = { .type = BH_JSON_NULL };
+
+    wrote(o, put_value(o, start(o, begin(o), name), value != NULL ? value : &null));
 }
 
 /* ---- printing -------------------------------------------------------------------- */
@@ -777,80 +848,72 @@ take_unsigned(const char *length, va_list *args)
                                      : va_arg(*args, unsigned long);
 }
 
-static void
-print_text(struct bh_json_out *o, int precision, const char *text)
+static char *
+print_text(struct bh_json_out *o, char *at, int precision, const char *text)
 {
     size_t size = 0;
 
-    if (text != NULL)
-        size = precision >= 0 ? strnlen(text, (size_t)precision) : strlen(text);
-    if (text != NULL)
-        put_text(o, text, size);
-    else
-        put_raw(o, "null", 4);
+    if (text == NULL)
+        return put_raw(o, at, "null", 4);
+    size = precision >= 0 ? strnlen(text, (size_t)precision) : strlen(text);
+    return put_text(o, at, text, size);
 }
 
-/* One conversion.  Returns: behind it. */
-static const char *
-print_one(struct bh_json_out *o, const char *p, va_list *args)
+/* One conversion, at *p, which moves behind it. */
+static char *
+print_one(struct bh_json_out *o, char *at, const char **p, va_list *args)
 {
-    int    precision = -1;
-    char   length[3] = "";
-    size_t n = 0;
+    static const struct bh_json null = { .type = BH_JSON_NULL };
+    int                         precision = -1;
+    char                        length[3] = "";
+    size_t                      n = 0;
+    const struct bh_json       *v;
 
-    if (p[0] == '.' && p[1] == '*') {
+    if ((*p)[0] == '.' && (*p)[1] == '*') {
         precision = va_arg(*args, int);
-        p += 2;
+        *p += 2;
     }
-    while ((*p == 'l' || *p == 'z') && n < 2)
-        length[n++] = *p++;
-    switch (*p) {
+    while ((**p == 'l' || **p == 'z') && n < 2)
+        length[n++] = *(*p)++;
+    switch (*(*p)++) {
     case 's':
-        print_text(o, precision, va_arg(*args, const char *));
-        break;
+        return print_text(o, at, precision, va_arg(*args, const char *));
     case 'd':
     case 'i':
-        put_int(o, take_signed(length, args));
-        break;
-    case 'u': {
-        char *at = room_for(o, 24);
-
-        wrote(o, ht_put_number(at, take_unsigned(length, args)));
-        break;
-    }
+        return put_int(o, at, take_signed(length, args));
+    case 'u':
+        return ht_put_number(have(o, at, 24), take_unsigned(length, args));
     case 'g':
-        put_double(o, va_arg(*args, double));
-        break;
-    case 'p': {
-        const struct bh_json *v = va_arg(*args, const void *);
-
-        put_value(o, v != NULL ? v : &(struct bh_json){ .type = BH_JSON_NULL });
-        break;
-    }
+        return put_double(o, at, va_arg(*args, double));
+    case 'p':
+        v = va_arg(*args, const void *);
+        return put_value(o, at, v != NULL ? v : &null);
     case '%':
-        put_char(o, '%');
-        break;
+        return put_char(o, at, '%');
     default:
-        bh_panic("json: no conversion %%%s%c", length, *p);
+        bh_panic("json: no conversion %%%s%c", length, (*p)[-1]);
     }
-    return p + 1;
 }
 
 void
 bh_json_vprint(struct bh_json_out *o, const char *format, va_list args)
 {
+    char   *at = begin(o);
     va_list copy;
 
     va_copy(copy, args);
     while (*format != '\0') {
         size_t plain = strcspn(format, "%");
 
-        put_raw(o, format, plain);
+        at = put_raw(o, at, format, plain);
         format += plain;
-        if (*format == '%')
-            format = print_one(o, format + 1, &copy);
+        if (*format == '%') {
+            format++;
+            at = print_one(o, at, &format, &copy);
+        }
     }
     va_end(copy);
+    wrote(o, at);
 }
 
 void

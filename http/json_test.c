@@ -315,6 +315,35 @@ post(struct fixture *f, const char *path, const char *type, const char *body)
     talk(f, request, answer, sizeof answer);
 }
 
+TEST_PLAIN(json, a_text_of_any_length_with_anything_at_any_place_reads_back)
+{
+    static const char *const odd[] = { "a", "\"", "\\", "\001", "\037", "\303\251", "\n" };
+    char                     text[64];
+
+    for (size_t length = 1; length <= 40; length++)
+        for (size_t at = 0; at < length; at++)
+            for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
+                struct bh_json_out    o = { 0 };
+                const struct bh_json *v;
+                size_t                n = strlen(odd[i]);
+
+                arena = o.arena = bh_arena_new(0);
+                memset(text, 'x', sizeof text);
+                memcpy(text + at, odd[i], n);
+                text[length + n - 1] = '\0';
+                bh_json_open(&o, NULL, '{');
+                bh_json_add_text(&o, text, text);
+                bh_json_add_int(&o, "n", 1);
+                bh_json_close(&o, '}');
+                v = parse(o.text);
+                EXPECT_EQ(strlen(o.text), o.size);
+                EXPECT_STR(v->first->name, text);
+                EXPECT_STR(v->first->text, text);
+                EXPECT_EQ(bh_json_int(v, "n", 0), 1);
+                bh_arena_free(arena);
+            }
+}
+
 TEST_REAL(json, a_request_is_bound_or_refused_with_the_field_named)
 {
     struct fixture f = { .s =

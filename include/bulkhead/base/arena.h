@@ -25,11 +25,13 @@ struct bh_arena *bh_arena_new(size_t budget);
  * If a cleanup does not return (a panic), calling it again goes on with the rest.
  */
 void bh_arena_free(struct bh_arena *a);
-/* bh_arena_reset -- as new, keeping its first block. */
+/* bh_arena_reset -- as new, but that it keeps up to 20 KiB for the next use. */
 void bh_arena_reset(struct bh_arena *a);
 
 /* bh_arena_alloc -- zeroed, aligned for any type; never NULL. */
 void *bh_arena_alloc(struct bh_arena *a, size_t size);
+/* bh_arena_raw -- the same, not zeroed. */
+void *bh_arena_raw(struct bh_arena *a, size_t size);
 void *bh_arena_copy(struct bh_arena *a, const void *data, size_t size);
 char *bh_arena_string(struct bh_arena *a, const char *text, size_t length); /* NUL added */
 char *bh_arena_print(struct bh_arena *a, const char *format, ...)
