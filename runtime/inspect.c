@@ -8,8 +8,10 @@
  *     in bh_blocking    from the frame that it left for the blocking call, which
  *                       stays as it is until it comes back (m->blocked_*); a
  *                       signal would make system calls of the application fail
- *     running           its thread is sent a signal; the handler writes down the
- *                       addresses and returns (report.c, rt_thread_peek)
+ *     running           its thread is sent a signal; the handler copies registers and
+ *                       stack and returns (report.c, rt_thread_peek); the copy is
+ *                       then walked by the unwind tables, since a function that
+ *                       was just interrupted may not have set its frame up
  *
  * A parked goroutine may be readied and run while we read it.  That is found out
  * afterwards, as with a sequence lock, by three words of the descriptor:
@@ -25,8 +27,12 @@
  * that has used its emergency pages may be so deep that what it stands on can
  * be taken away; its stack is not looked at.
  *
- * Frame pointers only: no table, no lock, a quarter of a microsecond a goroutine.
- * Code without them (libc calling back) ends the walk; `truncated` tells.
+ * Parked ones are walked by frame pointers: no table, no lock, a quarter of a
+ * microsecond.  Code without them (libc calling back) ends the walk; `truncated` tells.
+ *
+ * There is one copy of a running stack, and one module that was found last: running.lock
+ * covers them, for the time of one walk, and nothing that is locked is called for
+ * but the loader's list.
  *
  * Nothing is held while the caller's function runs: it may park, panic, or take as
  * long as it likes.
@@ -34,6 +40,7 @@
 
 #include <bulkhead/go/inspect.h>
 
+#include <link.h>
 #include <sched.h>
 #include <string.h>
 
@@ -45,7 +52,8 @@
 enum {
     TRIES = 100,        /* for a goroutine that is on its way in or out each time */
     PATIENT_TRIES = 20, /* of them without giving way to others */
-    LABELS_SIZE = 512
+    LABELS_SIZE = 512,
+    COPY_SIZE = 64 << 10 /* bytes of a running goroutine's stack that are looked at */
 };
 
 /* What is written down about one goroutine; on the caller's stack. */
@@ -125,18 +133,96 @@ walk_blocked(const struct bh_g *g, struct view *v)
     return g->m == m && g->why == RT_WHY_BLOCKING && atomic_load(&m->blocks) == blocks;
 }
 
+static struct {
+    _Atomic bool     lock;
+    struct rt_module module; /* the one found last */
+    _Alignas(16) unsigned char copy[COPY_SIZE];
+} running;
+
+/* The module with code at `pc`, into running.module. */
+struct search {
+    uintptr_t pc;
+    bool      found;
+};
+
+static int
+consider(struct dl_phdr_info *info, size_t size, void *arg)
+{
+    struct search   *s = arg;
+    struct rt_module m = { .lo = UINTPTR_MAX, .bias = info->dlpi_addr };
+
+    (void)size;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
+        uintptr_t start = info->dlpi_addr + p->p_vaddr, end = start + p->p_memsz;
+
+        if (p->p_type == PT_GNU_EH_FRAME)
+            m.unwind = start;
+        if (p->p_type != PT_LOAD)
+            continue;
+        m.lo = start < m.lo ? start : m.lo;
+        m.hi = end > m.hi ? end : m.hi;
+        if ((p->p_flags & PF_X) != 0 && s->pc >= start && s->pc < end) {
+            m.text_lo = start;
+            m.text_hi = end;
+        }
+    }
+    s->found = m.text_hi != 0;
+    if (s->found)
+        running.module = m;
+    return s->found;
+}
+
+static const struct rt_module *
+module_of(uintptr_t pc)
+{
+    struct search s = { pc, false };
+
+    if (pc >= running.module.text_lo && pc < running.module.text_hi)
+        return &running.module;
+    dl_iterate_phdr(consider, &s);
+    return s.found ? &running.module : NULL;
+}
+
+/* walk_copy -- by the unwind tables; where there are none, by frame pointers. */
+static void
+walk_copy(const struct rt_peek *peek, struct view *v)
+{
+    struct rt_walk w = { .regs = peek->regs,
+                         .lo = peek->lo,
+                         .hi = peek->lo + peek->size,
+                         .copy = peek->copy,
+                         .exact = true };
+    bool           more;
+    int            n = 0;
+
+    running.module = (struct rt_module){ 0 }; /* what was found before may be unloaded by now */
+    do {
+        /* An interrupted instruction gets one added, to be looked up one back as the others. */
+        v->pcs[n++] = w.regs.r[RT_REG_PC] + (w.exact ? 1 : 0);
+        more = rt_walk_next_in(&w, module_of);
+    } while (more && n < v->max_depth);
+    v->info.depth = n;
+    v->info.truncated = more || peek->size < peek->hi - peek->lo;
+}
+
 /* walk_running -- of one that runs on another thread. */
 RT_PEEK static bool
 walk_running(const struct bh_g *g, struct view *v)
 {
-    struct rt_peek peek = { .max = v->max_depth, .pcs = v->pcs };
+    struct rt_peek peek = { .room = sizeof running.copy, .copy = running.copy };
     struct rt_m   *m = g->m;
+    bool           have;
 
-    if (m == NULL || !rt_thread_peek(m, &peek) || peek.goroutine != v->info.id)
+    if (m == NULL)
         return false;
-    v->info.depth = peek.count;
-    v->info.truncated = peek.more;
-    return true;
+    while (atomic_exchange_explicit(&running.lock, true, memory_order_acquire))
+        sched_yield();
+    have = rt_thread_peek(m, &peek) && peek.goroutine == v->info.id;
+    if (have)
+        walk_copy(&peek, v);
+    atomic_store_explicit(&running.lock, false, memory_order_release);
+    return have;
 }
 
 /* walk_own -- of the caller itself, from bh_goroutines' caller on. */

@@ -199,5 +199,7 @@ rt_netpoll(int64_t delay_ns)
             atomic_store_explicit(&breaking, 0, memory_order_seq_cst);
         }
     }
+    if (list.count > 0)
+        rt_count(rt_m(), RT_COUNT_POLLED, (uint64_t)list.count);
     return list;
 }

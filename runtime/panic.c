@@ -668,6 +668,9 @@ rt_panic_fault(const struct rt_fault *fault)
     p.pub.code = fault->code;
     p.pub.fault_addr = fault->addr;
     p.pub.pc = fault->pc;
+    rt_count(rt_m(), RT_COUNT_FAULTS, 1);
+    if (strcmp(fault->text, "stack overflow") == 0)
+        rt_count(rt_m(), RT_COUNT_OVERFLOWS, 1);
     raise_panic(&p);
 }
 

@@ -430,7 +430,7 @@ create(const struct bh_go_options *o, bh_fn *fn, const void *args, size_t size, 
     count_and_name(m->p, g, m->g);
     if (rt_unlikely(o != NULL))
         apply(o, g);
-    m->p->stat_spawned++;
+    rt_count(m, RT_COUNT_SPAWNED, 1);
     return g;
 }
 
@@ -458,8 +458,7 @@ rt_make(bh_fn *fn, const void *args, size_t size, uint8_t stack_class, enum rt_w
     g->stack_class = stack_class;
     set_waiting(g, why, NULL);
     g->sp = NULL;
-    if (p != NULL)
-        p->stat_spawned++;
+    rt_count(m, RT_COUNT_SPAWNED, 1);
     return g;
 }
 
@@ -487,6 +486,7 @@ rt_spawn(bh_fn *fn, const void *args, size_t size, unsigned flags, void *pc)
         rt_throw("out of memory for a goroutine");
     set_args(g, args, size, large);
     count_and_name(p, g, m != NULL ? m->g : NULL);
+    rt_count(m, RT_COUNT_SPAWNED, 1);
     if (p != NULL)
         put_next(p, g);
     else
@@ -715,6 +715,7 @@ reschedule(struct rt_m *m, struct bh_g *g)
 {
     struct bh_g *next;
 
+    rt_count(m, RT_COUNT_PARKED, 1);
     if (!(g->flags & RT_G_LOCKED))
         g->m = NULL;
     next = rt_likely(m->p != NULL) ? next_local(m->p) : NULL;

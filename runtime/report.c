@@ -270,27 +270,26 @@ stop_signal(void)
     return SIGRTMIN + 1;
 }
 
-/* answer_peek -- from the signal handler on m's own thread: whose stack, and the calls on it. */
-RT_PEEK static void
+/* answer_peek -- from the signal handler on m's own thread: whose stack, and what is on it. */
+__attribute__((no_sanitize("address"))) RT_PEEK static void
 answer_peek(struct rt_m *m, const void *ucontext)
 {
     struct rt_peek *peek = atomic_exchange(&m->peek, NULL);
     struct bh_g    *g = m->g;
-    struct rt_regs  regs;
 
     if (peek == NULL)
         return;
-    rt_regs_context(&regs, ucontext);
-    uintptr_t sp = regs.r[RT_REG_SP];
+    rt_regs_context(&peek->regs, ucontext);
+    uintptr_t sp = peek->regs.r[RT_REG_SP];
     peek->goroutine = 0;
-    peek->count = 0;
     if (g != NULL && g->stack != NULL && sp >= (uintptr_t)g->stack->lo &&
         sp < (uintptr_t)g->stack) {
         peek->goroutine = atomic_load(&g->id);
-        /* An address to be looked up one back, as the return addresses. */
-        peek->pcs[0] = regs.r[RT_REG_PC] + 1;
-        peek->count = 1 + rt_walk_frames(regs.r[RT_REG_FP], sp, (uintptr_t)g->stack,
-                                         peek->pcs + 1, peek->max - 1, &peek->more);
+        peek->hi = (uintptr_t)g->stack;
+        peek->lo = rt_walk_lo(sp) & ~(sizeof sp - 1);
+        peek->size = peek->hi - peek->lo < peek->room ? peek->hi - peek->lo : peek->room;
+        for (size_t i = 0; i + sizeof sp <= peek->size; i += sizeof sp)
+            *(uintptr_t *)(void *)(peek->copy + i) = *(const volatile uintptr_t *)(peek->lo + i);
     }
     atomic_store(&peek->done, 1);
     futex_wake(&peek->done); /* *peek may be gone by now: it is but an address to the kernel */
@@ -382,7 +381,7 @@ rt_thread_peek(struct rt_m *m, struct rt_peek *peek)
     struct rt_peek *none = NULL, *ours = peek;
     int64_t         until = real_now() + STOP_NS;
 
-    if (m->tid == 0 || (uint32_t)m->tid == self() || peek->max < 1)
+    if (m->tid == 0 || (uint32_t)m->tid == self())
         return false;
     atomic_store(&peek->done, 0);
     while (!atomic_compare_exchange_strong(&m->peek, &none, peek)) { /* another one asks */

@@ -54,18 +54,20 @@ bool rt_thread_stop(struct rt_m *m);
 void rt_thread_go_on(struct rt_m *m);
 void rt_thread_regs(struct rt_m *m, struct rt_regs *regs);
 /*
- * rt_thread_peek -- what m's thread is doing, without holding it: its signal handler looks, and
- * returns.  Nothing of the process is locked meanwhile.
+ * rt_thread_peek -- what m's thread is doing, without holding it: its signal handler copies
+ * registers and stack, and returns.  Nothing of the process is locked meanwhile.
  *
  * Returns: false if it did not answer in time, is asked by others all the time, or has ended.
  * Blocks:  the thread.  Threads: any but m's own.
  */
 struct rt_peek {
     _Atomic uint32_t done;
-    uint64_t         goroutine; /* that it is on the stack of; 0: none */
-    int              max, count;
-    bool             more;
-    uintptr_t       *pcs; /* room for max */
+    uint64_t         goroutine; /* that it is on the stack of; 0: none, and nothing below is set */
+    struct rt_regs   regs;
+    uintptr_t        lo, hi; /* from a bit below the stack pointer, copy[0], to the stack's end */
+    size_t           size; /* bytes copied */
+    size_t           room;
+    unsigned char   *copy;
 };
 bool rt_thread_peek(struct rt_m *m, struct rt_peek *peek);
 
@@ -96,6 +98,8 @@ enum rt_level rt_traceback_level(void); /* crash.c */
 void rt_trace(const struct rt_origin *o, enum rt_level level);
 /* rt_trace_others -- all goroutines but one, each after an empty line. */
 void rt_trace_others(struct bh_g *except, enum rt_level level);
+/* rt_place_is_hidden -- whether a crash report leaves its frame out: the runtime's inner workings. */
+bool rt_place_is_hidden(const struct rt_place *p);
 /* rt_trace_raw -- bare addresses of the frames being printed: the printing failed. */
 void rt_trace_raw(void);
 

@@ -175,6 +175,7 @@ enum { RT_G_INLINE_ARGS = 64 };
 
 struct rt_m;
 struct rt_p;
+struct rt_peek;
 struct rt_stack;
 struct rt_cold;
 struct rt_panic;
@@ -236,6 +237,17 @@ enum { /* m->attention: why rt_enter must take the slow path */
     RT_ATTENTION_OVERFLOW = 8, /* the stack overflowed inside the runtime: panic (signal.c) */
 };
 
+enum rt_counter { /* what happened so far: stats.c */
+    RT_COUNT_SPAWNED,
+    RT_COUNT_PARKED,
+    RT_COUNT_STOLEN,
+    RT_COUNT_HANDED_OFF,
+    RT_COUNT_POLLED,
+    RT_COUNT_FAULTS,
+    RT_COUNT_OVERFLOWS,
+    RT_COUNTERS
+};
+
 struct rt_m {
     struct bh_g     *g;         /* goroutine it runs, or NULL in the scheduler */
     struct rt_p     *p;         /* NULL without one */
@@ -265,6 +277,7 @@ struct rt_m {
     uintptr_t        stack_lo, stack_hi; /* the thread's own stack (g0) */
     uint64_t         serial, serial_end; /* of panics, taken in blocks: lifecycle.h */
     _Atomic uint64_t panic_steps[BH_PANIC_STEPS]; /* how many of each; only this M writes */
+    _Atomic uint64_t counts[RT_COUNTERS];         /* the same */
     _Atomic uint32_t capture_state; /* report.c: held still while its stack is read */
     void            *capture;       /* report.c: its ucontext_t meanwhile */
     _Atomic(struct rt_peek *) peek; /* report.c: asked where it is */
@@ -479,6 +492,8 @@ bool rt_stack_arm_soft(struct rt_stack *s);
  * if the landing frame is itself in them: then nothing is done.
  */
 void rt_stack_land(struct rt_stack *s, const struct bh_checkpoint *at);
+/* rt_stack_count -- stacks in use and in caches, and bytes of address space of both; roughly. */
+void rt_stack_count(int64_t *live, int64_t *cached, int64_t *bytes);
 /* rt_stack_of -- lowest address of the stack that addr lies in, guards included, or 0.  Async-signal-safe. */
 uintptr_t rt_stack_of(uintptr_t addr);
 
@@ -533,7 +548,6 @@ struct rt_p {
     struct rt_m      *timer_runner;
     struct rt_clock   clock;
 
-    uint64_t stat_spawned, stat_steals, stat_switches;
 };
 
 /* ---- the scheduler's shared state (sched.c) ---------------------------- */
@@ -575,8 +589,23 @@ struct rt_sched {
     uint64_t          seed;
     int64_t           sim_now;
     struct bh_hooks   hooks;
+    _Atomic uint64_t  counts[RT_COUNTERS]; /* by threads that are no M */
 };
 extern struct rt_sched rt_sched;
+
+/* rt_count -- add n to a counter of m, which is the caller's and may be NULL. */
+static inline void
+rt_count(struct rt_m *m, enum rt_counter counter, uint64_t n)
+{
+    if (rt_likely(m != NULL))
+        atomic_store_explicit(&m->counts[counter],
+                              atomic_load_explicit(&m->counts[counter], memory_order_relaxed) + n,
+                              memory_order_relaxed);
+    else
+        atomic_fetch_add_explicit(&rt_sched.counts[counter], n, memory_order_relaxed);
+}
+
+void rt_stats_leave(struct rt_m *m); /* stats.c: m ends, what it counted stays.  Under sched.lock */
 
 /* ---- channels for runtime code (chan.c): inside rt_enter or in scheduler code -- */
 

@@ -419,7 +419,7 @@ steal_half(struct rt_p *p, struct rt_p *victim)
                                   memory_order_relaxed);
         if (!atomic_compare_exchange_strong(&victim->runq_head, &head, head + n))
             continue;
-        p->stat_steals++;
+        rt_count(rt_m(), RT_COUNT_STOLEN, n);
         g = atomic_load_explicit(&p->runq[(our_tail + n - 1) % RT_RUNQ_SIZE],
                                  memory_order_relaxed);
         atomic_store_explicit(&p->runq_tail, our_tail + n - 1, memory_order_release);
@@ -1012,6 +1012,7 @@ rt_block_begin(enum rt_why why)
     p->m = NULL;
     atomic_fetch_add(&rt_sched.blocking, 1);
     rt_unlock(&rt_sched.lock);
+    rt_count(m, RT_COUNT_HANDED_OFF, 1);
     rt_handoff_p(p);
     rt_exit();
 }
@@ -1122,6 +1123,7 @@ rt_m_exit(struct rt_m *m)
     for (at = &rt_sched.all_m; *at != m;)
         at = &(*at)->all_next;
     atomic_store(at, m->all_next);
+    rt_stats_leave(m);
     rt_unlock(&rt_sched.lock);
     rt_handoff_p(p);
     rt_sampling_end();

@@ -699,3 +699,32 @@ rt_stack_scavenge(bool idle)
         more |= scavenge(c, idle);
     return more;
 }
+
+/* ---- counting -------------------------------------------------------------- */
+
+/* Other threads write these as we read. */
+__attribute__((no_sanitize("thread"))) void
+rt_stack_count(int64_t *live, int64_t *cached, int64_t *bytes)
+{
+    *live = *cached = *bytes = 0;
+    for (uint8_t c = 0; c < RT_STACK_CLASSES; c++) {
+        struct class *class = &classes[c];
+        int64_t       free = (int64_t)atomic_load(&class->hot_count);
+        int64_t       made, unused = (int64_t)atomic_load(&class->cold_count);
+
+        rt_lock(&class->lock);
+        made = class->made;
+        rt_unlock(&class->lock);
+        for (int i = 0; i < rt_sched.proc_count; i++) {
+            const struct rt_p *p = rt_sched.procs[i];
+
+            free += p->stack_count[c];
+            unused += (p->fresh_end[c] - p->fresh[c]) / (int64_t)strides[c];
+        }
+        if (made < free + unused)
+            made = free + unused; /* read at different times */
+        *cached += free;
+        *live += made - free - unused;
+        *bytes += (made - unused) * (int64_t)strides[c];
+    }
+}

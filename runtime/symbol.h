@@ -109,8 +109,29 @@ struct rt_walk {
     bool                 exact; /* regs.pc is an instruction itself, not a return address */
 };
 
+/*
+ * rt_walk_lo -- where a walk that begins at sp may begin to read: the page of sp, and of it at
+ * most what a function may use below its stack pointer.  Compilers go on saying that a
+ * register lies on the stack after they have popped it.
+ */
+static inline uintptr_t
+rt_walk_lo(uintptr_t sp)
+{
+    enum { RED_ZONE = 128, PAGE = 4096 };
+    uintptr_t page = sp & ~(uintptr_t)(PAGE - 1);
+
+    return sp - page > RED_ZONE ? sp - RED_ZONE : page;
+}
+
 /* rt_walk_next -- step to the caller.  Returns: false at the end, or when nothing plausible is there. */
 bool rt_walk_next(struct rt_walk *w);
+
+/*
+ * rt_walk_next_in -- the same by modules that the caller knows: for whoever does not hold the
+ * report lock.  module_of: the module with code at pc, or NULL.
+ */
+typedef const struct rt_module *rt_module_fn(uintptr_t pc);
+bool rt_walk_next_in(struct rt_walk *w, rt_module_fn *module_of);
 
 /*
  * rt_unwind_step -- the same by the tables of a known module, for a handler that

@@ -77,6 +77,7 @@ retake_all(int64_t now)
         rt_unlock(&rt_sched.lock);
         if (taken) {
             slice = SLICE_NS;
+            rt_count(NULL, RT_COUNT_HANDED_OFF, 1);
             rt_handoff_p(p);
         }
     }

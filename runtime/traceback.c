@@ -152,7 +152,8 @@ collect(struct rt_walk *w)
 static void
 collect_from(const struct rt_regs *regs, bool exact, uintptr_t hi)
 {
-    struct rt_walk w = { .regs = *regs, .lo = regs->r[RT_REG_SP], .hi = hi, .exact = exact };
+    uintptr_t      lo = rt_walk_lo(regs->r[RT_REG_SP]);
+    struct rt_walk w = { .regs = *regs, .lo = lo, .hi = hi, .exact = exact };
 
     collect(&w);
 }
@@ -289,6 +290,12 @@ how_to_show(const struct rt_place *p)
     if (strncmp(p->function, "bh_", 3) != 0 || starts_with_one_of(p->function, statements))
         return HIDE;
     return p->function[strlen(p->function) - 1] != '_' ? SHOW : HIDE;
+}
+
+bool
+rt_place_is_hidden(const struct rt_place *p)
+{
+    return how_to_show(p) != SHOW;
 }
 
 static void

@@ -375,6 +375,59 @@ TEST_REAL(traceback, dumping_while_goroutines_run_start_and_end_is_safe)
     bh_close(c);
 }
 
+#if defined(__x86_64__)
+/* As compilers have it: once popped, the caller's frame pointer is still said to lie on the stack. */
+void traceback_test_epilogue(_Atomic bool *entered, _Atomic bool *until);
+__asm__(".text\n"
+        ".p2align 9\n"
+        ".type traceback_test_epilogue, @function\n"
+        "traceback_test_epilogue:\n"
+        ".cfi_startproc\n"
+        "push %rbp\n"
+        ".cfi_def_cfa_offset 16\n"
+        ".cfi_offset rbp, -16\n"
+        "mov %rsp, %rbp\n"
+        ".cfi_def_cfa_register rbp\n"
+        "pop %rbp\n"
+        ".cfi_def_cfa rsp, 8\n"
+        "movb $1, (%rdi)\n"
+        "1: cmpb $0, (%rsi)\n"
+        "je 1b\n"
+        "ret\n"
+        ".cfi_endproc\n"
+        ".size traceback_test_epilogue, .-traceback_test_epilogue\n"
+        ".p2align 9\n");
+
+static _Atomic bool returning, may_return;
+
+__attribute__((noinline)) static void
+return_slowly(void *args)
+{
+    (void)args;
+    traceback_test_epilogue(&returning, &may_return);
+    __asm__ volatile("");
+}
+
+static void
+call_it(void *args)
+{
+    return_slowly(args);
+    __asm__ volatile("");
+}
+
+TEST_REAL(traceback, goroutine_about_to_return_shows_all_its_callers)
+{
+    bh_go(call_it, NULL);
+    while (!atomic_load(&returning))
+        bh_sleep(BH_MILLISECOND);
+    until_dumped("traceback_test_epilogue(...)\n");
+    EXPECT_DUMP(dump(), "\ncall_it(...)\n\t");
+    atomic_store(&may_return, true);
+    while (bh_goroutine_count() > 1)
+        bh_sleep(BH_MILLISECOND);
+}
+#endif
+
 /* ---- leaks ---------------------------------------------------------------- */
 
 static void

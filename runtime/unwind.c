@@ -690,9 +690,15 @@ step_out_of_nowhere(struct rt_walk *w)
 bool
 rt_walk_next(struct rt_walk *w)
 {
+    return rt_walk_next_in(w, rt_module_of);
+}
+
+bool
+rt_walk_next_in(struct rt_walk *w, rt_module_fn *module_of)
+{
     uintptr_t               sp = w->regs.r[RT_REG_SP], pc = w->regs.r[RT_REG_PC];
     bool                    first = w->exact, end = false;
-    const struct rt_module *m = rt_module_of(pc - (first ? 0 : 1));
+    const struct rt_module *m = module_of(pc - (first ? 0 : 1));
 
     if (first && m == NULL) {
         if (!step_out_of_nowhere(w))
@@ -705,7 +711,7 @@ rt_walk_next(struct rt_walk *w)
 #endif
     if (w->regs.r[RT_REG_SP] < sp + (first ? 0 : 1) || w->regs.r[RT_REG_PC] == 0)
         return false;
-    return w->exact || rt_module_of(w->regs.r[RT_REG_PC] - 1) != NULL;
+    return w->exact || module_of(w->regs.r[RT_REG_PC] - 1) != NULL;
 }
 
 /* ---- where walks start ---------------------------------------------------- */

@@ -119,11 +119,13 @@ struct bh_runtime_stats {
     int64_t  stacks_live; /* in use by goroutines */
     int64_t  stacks_cached;
     int64_t  stack_bytes; /* address space of both; memory is committed page by page */
-    uint64_t spawned_total, parked_total, steals_total;
+    uint64_t spawned_total, parked_total;
+    uint64_t stolen_total; /* goroutines that an idle processor took from another's queue */
     uint64_t
         handoffs_total; /* times a processor was taken from a thread that blocks or is busy */
-    uint64_t poll_events_total; /* goroutines that the poller woke */
-    uint64_t panics_total, recovered_total, contained_total;
+    uint64_t polled_total; /* goroutines that the poller woke */
+    /* Panics: raised, and what became of them; see enum bh_panic_step in hooks.h. */
+    uint64_t panics_total, recovered_total, contained_total, repanicked_total, goexit_total;
     uint64_t faults_total, overflows_total; /* panics by fault, and of them by stack overflow */
 };
 
