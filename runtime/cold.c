@@ -309,6 +309,18 @@ bh_label(const char *key)
     return NULL;
 }
 
+size_t
+bh_labels(char *text, size_t size)
+{
+    struct bh_g    *g = rt_g();
+    struct rt_cold *c = g != NULL ? cold_of(g) : NULL;
+
+    if (size == 0)
+        return 0;
+    text[0] = 0;
+    return c != NULL && c->labels != NULL ? rt_cold_labels(g, text, size) : 0;
+}
+
 static size_t
 append(char *text, size_t size, size_t at, const char *more)
 {

@@ -147,6 +147,21 @@ TEST(label, set_replaced_and_removed)
     EXPECT_STR(bh_label("empty"), "");
 }
 
+TEST(label, all_at_once_cut_to_size)
+{
+    char text[32] = "old";
+
+    EXPECT_EQ(bh_labels(text, sizeof text), 0);
+    EXPECT_STR(text, "");
+    bh_set_label("route", "/a");
+    bh_set_label("user", "42");
+    EXPECT_EQ(bh_labels(text, sizeof text), strlen("route=/a, user=42"));
+    EXPECT_STR(text, "route=/a, user=42");
+    EXPECT_EQ(bh_labels(text, 8), 7);
+    EXPECT_STR(text, "route=/");
+    EXPECT_EQ(bh_labels(text, 0), 0);
+}
+
 struct label_check {
     const char *expected;
 };

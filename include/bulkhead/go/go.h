@@ -144,6 +144,8 @@ const char *bh_name(void);
  */
 void        bh_set_label(const char *key, const char *value);
 const char *bh_label(const char *key); /* NULL if unset; good until changed */
+/* bh_labels -- all, as "key=value, key=value", cut to size.  Returns: length; 0 off goroutines. */
+size_t      bh_labels(char *text, size_t size);
 
 /* bh_now -- monotonic nanoseconds; virtual time under the deterministic scheduler. */
 int64_t bh_now(void);
