@@ -57,6 +57,7 @@ enum {
 };
 
 static const int64_t SECOND = 1000000000;
+static const int64_t INTERRUPTED = 50000; /* ns: longer, and the thread lost its processor */
 static const int64_t KEPT = 30 * SECOND;
 static const int64_t PORTION = 10 * SECOND; /* a longer profile is read in parts */
 
@@ -136,6 +137,7 @@ on_tick(int sig, siginfo_t *info, void *ucontext)
     struct sample         s;
     struct bh_interrupted what;
     const struct bh_tag  *tag;
+    int64_t               took;
 
     (void)sig;
     if (!atomic_load_explicit(&ring.on, memory_order_acquire) || info->si_code != SI_TIMER)
@@ -153,7 +155,9 @@ on_tick(int sig, siginfo_t *info, void *ucontext)
     put(&s);
     if (what.truncated)
         atomic_fetch_add_explicit(&ring.cut, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&ring.cost, (uint64_t)(now() - s.time), memory_order_relaxed);
+    took = now() - s.time;
+    if (took < INTERRUPTED)
+        atomic_fetch_add_explicit(&ring.cost, (uint64_t)took, memory_order_relaxed);
 }
 
 /* ---- timers ---------------------------------------------------------------------- */
@@ -278,9 +282,9 @@ make_ring(void)
         return 0;
     while (count < SLOTS_MAX && count < (uint64_t)cpus * RATE * 30 * 11 / 10)
         count *= 2;
-    /* Pages are there once they are written to. */
+    /* With its pages: a handler that has to wait for one takes ten times as long. */
     at = mmap(NULL, count * sizeof *ring.slots, PROT_READ | PROT_WRITE,
-              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (at == MAP_FAILED)
         return -ENOMEM;
     ring.slot_count = count;
