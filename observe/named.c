@@ -30,8 +30,12 @@ static struct bh_profile_source sources[SOURCES_MAX] = {
       true },
     { "threadcreate", "threads of the runtime, by what made them start", ob_collect_threads,
       NULL, false },
+    { "heap", "what was allocated and is not yet freed", ob_collect_heap, NULL, false },
+    { "allocs", "what was ever allocated", ob_collect_allocs, NULL, false },
+    { "block", "where goroutines wait", ob_collect_block, NULL, false },
+    { "mutex", "who holds the locks that others wait for", ob_collect_mutex, NULL, false },
 };
-static _Atomic int     source_count = 3;
+static _Atomic int     source_count = 7;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* held by who adds */
 
 static const struct bh_profile_source *

@@ -6,6 +6,7 @@
 #include <bulkhead/observe/profile.h>
 
 bh_profile_fn ob_collect_goroutine, ob_collect_threads, ob_collect_cpu;
+bh_profile_fn ob_collect_heap, ob_collect_allocs, ob_collect_block, ob_collect_mutex;
 
 /* ob_wait -- Returns: 0 after ns; the context's error (NULL: none) before. */
 int ob_wait(int64_t ns, struct bh_ctx *ctx);
