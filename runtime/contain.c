@@ -81,7 +81,7 @@ rt_contain_report(struct rt_contain *c)
     if (r == c->older || r == NULL || r->goexit || r->recovered)
         return;
     r->by = c->by;
-    rt_panic_count(BH_PANIC_CONTAINED);
+    rt_panic_count(r, BH_PANIC_CONTAINED);
     if (!rt_unlikely(r->watched) || !rt_panic_tell_slow(r, BH_PANIC_CONTAINED))
         write_report(&r->pub, c->by);
 }

@@ -6,7 +6,7 @@
  *                                                      hooks.panic, the layer above
  *                raise_panic  --rt_panic_run_chain-->  hooks of bh_hook_panic
  *
- * With nobody watching a step costs the counter and two loads: rt_panic_tell is
+ * With nobody watching a step costs a load, and the last a counter: they are
  * inline in runtime.h, what is here is its slow path.
  *
  * Everything runs on top of the panicking stack, the panic being the newest of its
@@ -27,8 +27,9 @@
 #include <time.h>
 
 #include "contain.h"
+#include "report.h"
 
-enum { MAX_HOOKS = 16, SERIAL_BLOCK = 16, DEFAULT_BUDGET_NS = 1000000 };
+enum { MAX_HOOKS = 16, SERIAL_BLOCK = 64, DEFAULT_BUDGET_NS = 1000000 };
 
 struct hook {
     bh_panic_hook_fn *fn;
@@ -44,9 +45,21 @@ static struct {
     _Atomic int64_t  total_ns, worst_ns, budget_ns;
 } chain = { .budget_ns = DEFAULT_BUDGET_NS };
 
-#define DEFINE_SEMAPHORE(name)                                                                 \
-    volatile unsigned short bulkhead_##name##_semaphore __attribute__((section(".probes")));
-RT_PROBES(DEFINE_SEMAPHORE)
+/* Two bytes each, within rt_probe_words. */
+#define PLACE_SEMAPHORE(name)                                                                  \
+    "\t.hidden bulkhead_" #name "_semaphore\n"                                                 \
+    "\t.globl bulkhead_" #name "_semaphore\n"                                                  \
+    "bulkhead_" #name "_semaphore:\n"                                                          \
+    "\t.2byte 0\n"
+__asm__("\t.pushsection .probes, \"aw\", %progbits\n"
+        "\t.balign 8\n"
+        "\t.hidden rt_probe_words\n"
+        "\t.globl rt_probe_words\n"
+        "rt_probe_words:\n" RT_PROBES(PLACE_SEMAPHORE) "\t.balign 8\n"
+                                                       "\t.popsection\n");
+
+#define ADD_SIZE(name) +sizeof(unsigned short)
+_Static_assert(RT_PROBES(ADD_SIZE) <= sizeof(uint64_t[RT_PROBE_WORDS]), "a word is missing");
 
 /* ---- serials -------------------------------------------------------------- */
 
@@ -59,6 +72,27 @@ rt_panic_serials(struct rt_m *m)
 
     m->serial_end = serial + SERIAL_BLOCK;
     return serial;
+}
+
+/* ---- in flight ------------------------------------------------------------ */
+
+RT_PEEK static bool
+panicking(struct bh_g *g, void *found)
+{
+    const struct rt_panic *p = __atomic_load_n(&g->panics, __ATOMIC_RELAXED);
+
+    if (p != NULL)
+        *(struct bh_g **)found = g;
+    return p == NULL;
+}
+
+bool
+rt_panics_in_flight(void)
+{
+    struct bh_g *found = NULL;
+
+    rt_each_g(panicking, &found);
+    return found != NULL;
 }
 
 /* ---- the layer above, and probes ------------------------------------------ */

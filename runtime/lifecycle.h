@@ -28,34 +28,50 @@ rt_panic_serial(struct rt_m *m)
     return m->serial++;
 }
 
+/* rt_panics_in_flight -- does some goroutine run deferred calls of a panic? */
+bool rt_panics_in_flight(void);
+
 /* rt_panic_watched -- does anybody want to be told?  Asked once per panic. */
 static inline bool
 rt_panic_watched(void)
 {
-    unsigned any = rt_sched.hooks.panic != NULL;
-
-#define RT_PROBE_ADD(name) any |= bulkhead_##name##_semaphore;
-    RT_PROBES(RT_PROBE_ADD)
-    return any != 0;
+    /* Goroutine probes too: nobody gains from telling them apart. */
+    return ((uintptr_t)rt_sched.hooks.panic | rt_probe_words[0] | rt_probe_words[1] |
+            rt_probe_words[2]) != 0;
 }
 
-/* rt_panic_count -- in the counters of this thread, which it alone writes. */
+/*
+ * rt_panic_count -- in the counters of this thread, which it alone writes.
+ *
+ * Panics are counted as they end, apart by whether bh_repanic began them: so each
+ * costs one store, and every sum of counters only grows.  A record that a newer one
+ * of bh_repanic carries on counts under REPANICKED.  CONTAINED is counted on its own.
+ * stats.c adds up.
+ */
 static inline void
-rt_panic_count(enum bh_panic_step step)
+rt_panic_count(const struct rt_panic *p, enum bh_panic_step step)
 {
-    _Atomic uint64_t *n = &rt_m()->panic_steps[step];
+    _Atomic uint64_t *n = &rt_m()->panic_ends[step][p->again];
 
     atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + 1,
                           memory_order_relaxed);
 }
 
-/* rt_panic_tell -- any step but DEFER and DEFER_DONE, which are not counted. */
+/* rt_panic_tell -- a step that is not the end of p. */
 static inline void
 rt_panic_tell(struct rt_panic *p, enum bh_panic_step step)
 {
-    rt_panic_count(step);
     if (rt_unlikely(p->watched))
         (void)rt_panic_tell_slow(p, step);
+}
+
+/* rt_panic_over -- how p ends. */
+static inline void
+rt_panic_over(struct rt_panic *p, enum bh_panic_step step)
+{
+    p->told = true;
+    rt_panic_count(p, step);
+    rt_panic_tell(p, step);
 }
 
 #endif

@@ -32,7 +32,6 @@
  * I1  g->defers is ordered by frame: newer records lie at lower addresses
  * I2  a record is on the list exactly while its block is open and no walk has taken it
  * I3  only the owning goroutine touches its lists
- * I4  rt_sched.panicking counts the panics in flight, goexits excluded
  *
  * A panic raised while in the runtime is promoted to a fatal error: shared state
  * may be half changed.  Nobody recovering ends the process (crash.c).
@@ -333,13 +332,10 @@ drop_below(struct bh_g *g, uintptr_t frame, enum bh_panic_step why)
     struct rt_panic *p;
 
     while ((p = g->panics) != NULL && p->frame < frame) {
-        if (p->goexit) {
+        if (p->goexit)
             goexit = true;
-        } else {
-            if (!p->told)
-                rt_panic_tell(p, p->recovered ? BH_PANIC_RECOVERED : why);
-            atomic_fetch_sub(&rt_sched.panicking, 1);
-        }
+        else if (!p->told)
+            rt_panic_over(p, p->recovered ? BH_PANIC_RECOVERED : why);
         g->panics = p->link;
     }
     return goexit;
@@ -424,19 +420,12 @@ rt_panic_move(struct bh_panic *to, const struct bh_panic *from)
         to->text = to->buffer_;
 }
 
-static void
-tell_recovered(struct rt_panic *p)
-{
-    p->told = true;
-    rt_panic_tell(p, BH_PANIC_RECOVERED);
-}
-
 static noreturn void
 land_at_point(struct bh_g *g, struct rt_panic *p, struct bh_point *point)
 {
     uintptr_t frame = (uintptr_t)point;
 
-    tell_recovered(p);
+    rt_panic_over(p, BH_PANIC_RECOVERED);
     rt_panic_move(&point->panic, &p->pub);
     point->resume_goexit = drop_below(g, frame, BH_PANIC_REPLACED);
     point->panic.outer = newest_panic(g->panics);
@@ -454,7 +443,7 @@ finish_recovery(struct bh_g *g, struct rt_panic *p, struct bh_landing *landing)
     uintptr_t         frame = (uintptr_t)landing;
     struct bh_record *r, late;
 
-    tell_recovered(p);
+    rt_panic_over(p, BH_PANIC_RECOVERED);
     if (drop_below(g, frame, BH_PANIC_REPLACED)) {
         p->goexit = true;
         p->recovered = false;
@@ -504,13 +493,11 @@ walk(struct bh_g *g, struct rt_panic *p)
             continue;
         p->record = r;
         p->defers++;
-        if (rt_unlikely(p->watched))
-            (void)rt_panic_tell_slow(p, BH_PANIC_DEFER);
+        rt_panic_tell(p, BH_PANIC_DEFER);
         rt_call_deferred(r->fn, r->arg, &p->cfa);
         p->cfa = 0;
         BH_INVARIANT(g->panics == p);
-        if (rt_unlikely(p->watched))
-            (void)rt_panic_tell_slow(p, BH_PANIC_DEFER_DONE);
+        rt_panic_tell(p, BH_PANIC_DEFER_DONE);
         if (p->recovered)
             finish_recovery(g, p, r->landing);
     }
@@ -547,10 +534,9 @@ raise_panic(struct rt_panic *p)
     p->pub.outer = newest_panic(g->panics);
     p->link = g->panics;
     g->panics = p;
-    atomic_fetch_add(&rt_sched.panicking, 1);
     g->flags &= (uint8_t)~RT_G_CAPTURING;
     p->watched = rt_panic_watched();
-    if (rt_likely(p->pub.serial == 0)) {
+    if (rt_likely(!p->again)) {
         p->pub.serial = rt_panic_serial(rt_m());
         if (rt_unlikely(atomic_load_explicit(&rt_panic_hook_count, memory_order_relaxed) != 0))
             rt_panic_run_chain(p);
@@ -650,8 +636,11 @@ bh_repanic(const struct bh_panic *again)
 
     init_panic(&p, again->kind, NULL);
     rt_panic_move(&p.pub, again);
-    if (older != NULL)
+    if (older != NULL && !older->told) {
         older->told = true; /* the new record will tell how it ends */
+        rt_panic_count(older, BH_PANIC_REPANICKED);
+    }
+    p.again = true;
     /* Below another in the chain, panicking with it again is nothing that Go marks. */
     p.repanicked = older == NULL || older == rt_g()->panics;
     raise_panic(&p);

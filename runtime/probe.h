@@ -15,6 +15,8 @@
  * Checklist: adding one?  Also RT_PROBES below, docs/probes.md, its test.
  */
 
+#include <stdint.h>
+
 /* Cross builds may lack the header; then there are no probes. */
 #if __has_include(<sys/sdt.h>)
 #define _SDT_HAS_SEMAPHORES 1
@@ -44,9 +46,15 @@
     X(goroutine__start)                                                                        \
     X(goroutine__end)
 
-/* Tracers write them; volatile, as nothing here ever does. */
+/*
+ * Tracers write them; volatile, as nothing here ever does.  They lie side by side in
+ * rt_probe_words (lifecycle.c), so that one question can be asked of them all.
+ */
+enum { RT_PROBE_WORDS = 3 };
+extern const volatile uint64_t rt_probe_words[RT_PROBE_WORDS]
+    __attribute__((visibility("hidden")));
 #define RT_PROBE_DECLARE(name)                                                                 \
-    extern volatile unsigned short bulkhead_##name##_semaphore                                 \
+    extern const volatile unsigned short bulkhead_##name##_semaphore                           \
         __attribute__((visibility("hidden")));
 RT_PROBES(RT_PROBE_DECLARE)
 

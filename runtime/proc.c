@@ -28,7 +28,7 @@
 
 #include "cold.h"
 #include "contention.h"
-#include "probe.h"
+#include "lifecycle.h"
 #include "runq.h"
 #include "tag.h"
 
@@ -957,7 +957,7 @@ main_goroutine(void *args)
     call->fn(call->args);
     rt_cold_release(bh_self());
     /* A panic in flight elsewhere gets a bounded chance to finish and print. */
-    for (int i = 0; i < MAIN_EXIT_YIELDS && atomic_load(&rt_sched.panicking) != 0; i++)
+    for (int i = 0; i < MAIN_EXIT_YIELDS && rt_panics_in_flight(); i++)
         bh_yield();
     while (atomic_load(&rt_sched.crashing) != 0)
         rt_note_sleep_for(&(struct rt_note){ 0 }, 1000000000);

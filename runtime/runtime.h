@@ -276,8 +276,8 @@ struct rt_m {
     void            *alt_stack; /* signal.c */
     uintptr_t        stack_lo, stack_hi; /* the thread's own stack (g0) */
     uint64_t         serial, serial_end; /* of panics, taken in blocks: lifecycle.h */
-    _Atomic uint64_t panic_steps[BH_PANIC_STEPS]; /* how many of each; only this M writes */
-    _Atomic uint64_t counts[RT_COUNTERS];         /* the same */
+    _Atomic uint64_t panic_ends[BH_PANIC_STEPS][2]; /* lifecycle.h; only this M writes */
+    _Atomic uint64_t counts[RT_COUNTERS];           /* the same */
     _Atomic uint32_t capture_state; /* report.c: held still while its stack is read */
     void            *capture;       /* report.c: its ucontext_t meanwhile */
     _Atomic(struct rt_peek *) peek; /* report.c: asked where it is */
@@ -571,7 +571,6 @@ struct rt_sched {
     _Atomic int32_t   foreign;     /* plain threads have used the runtime: no deadlock reports */
     _Atomic int32_t   blocking;    /* Ms in bh_blocking */
     _Atomic int32_t   polling;     /* threads in the poller, or on the way out of it with work */
-    _Atomic int32_t   panicking;   /* goroutines running deferred calls of a panic */
     _Atomic int32_t   crashing;    /* somebody prints a crash: main must not exit under it */
     _Atomic int64_t   last_poll;   /* ns; 0 while an M blocks in the poller */
     _Atomic int64_t   coarse_now;  /* ns, at most a monitor period old; stamps waits */
@@ -687,6 +686,7 @@ struct rt_panic { /* lives in the frame of the panic call */
     const char      *by;        /* who contains it, once that is known */
     int              defers;    /* deferred calls run so far */
     bool             goexit, recovered, repanicked, no_landing;
+    bool             again;       /* bh_repanic began it */
     bool             watched;     /* somebody wants its steps (lifecycle.c) */
     bool             told;        /* how it ends; or a newer record goes on in its place */
     bool             in_chain;    /* runs application hooks */

@@ -14,10 +14,10 @@
 
 #include "report.h"
 
-/* Sums of one kind or the other: events of the scheduler, steps of panics. */
+/* Sums of one kind or the other: events of the scheduler, ends of panics (lifecycle.h). */
 struct sums {
     uint64_t counts[RT_COUNTERS];
-    uint64_t steps[BH_PANIC_STEPS];
+    uint64_t ends[BH_PANIC_STEPS][2];
 };
 
 static struct sums gone; /* under sched.lock */
@@ -28,7 +28,25 @@ add_m(struct sums *s, const struct rt_m *m)
     for (int i = 0; i < RT_COUNTERS; i++)
         s->counts[i] += atomic_load_explicit(&m->counts[i], memory_order_relaxed);
     for (int i = 0; i < BH_PANIC_STEPS; i++)
-        s->steps[i] += atomic_load_explicit(&m->panic_steps[i], memory_order_relaxed);
+        for (int again = 0; again < 2; again++)
+            s->ends[i][again] +=
+                atomic_load_explicit(&m->panic_ends[i][again], memory_order_relaxed);
+}
+
+static void
+add_panics(struct bh_runtime_stats *s, const struct sums *sum)
+{
+    const uint64_t(*ends)[2] = sum->ends;
+
+    /* A CONTAINED goes on to be RECOVERED, and is no end. */
+    s->contained_total = ends[BH_PANIC_CONTAINED][0] + ends[BH_PANIC_CONTAINED][1];
+    s->recovered_total = ends[BH_PANIC_RECOVERED][0] + ends[BH_PANIC_RECOVERED][1];
+    s->replaced_total = ends[BH_PANIC_REPLACED][0] + ends[BH_PANIC_REPLACED][1];
+    s->goexit_total = ends[BH_PANIC_GOEXIT][0] + ends[BH_PANIC_GOEXIT][1];
+    s->panics_total = ends[BH_PANIC_RECOVERED][0] + ends[BH_PANIC_REPLACED][0] +
+                      ends[BH_PANIC_GOEXIT][0] + ends[BH_PANIC_REPANICKED][0];
+    s->repanicked_total = ends[BH_PANIC_RECOVERED][1] + ends[BH_PANIC_REPLACED][1] +
+                          ends[BH_PANIC_GOEXIT][1] + ends[BH_PANIC_REPANICKED][1];
 }
 
 void
@@ -115,11 +133,7 @@ bh_runtime_stats_read(struct bh_runtime_stats *out)
     s.polled_total = sum.counts[RT_COUNT_POLLED];
     s.faults_total = sum.counts[RT_COUNT_FAULTS];
     s.overflows_total = sum.counts[RT_COUNT_OVERFLOWS];
-    s.panics_total = sum.steps[BH_PANIC_RAISED];
-    s.recovered_total = sum.steps[BH_PANIC_RECOVERED];
-    s.contained_total = sum.steps[BH_PANIC_CONTAINED];
-    s.repanicked_total = sum.steps[BH_PANIC_REPANICKED];
-    s.goexit_total = sum.steps[BH_PANIC_GOEXIT];
+    add_panics(&s, &sum);
     *out = s;
 }
 

@@ -124,8 +124,9 @@ struct bh_runtime_stats {
     uint64_t
         handoffs_total; /* times a processor was taken from a thread that blocks or is busy */
     uint64_t polled_total; /* goroutines that the poller woke */
-    /* Panics: raised, and what became of them; see enum bh_panic_step in hooks.h. */
+    /* Panics that have ended, and how; see enum bh_panic_step in hooks.h. */
     uint64_t panics_total, recovered_total, contained_total, repanicked_total, goexit_total;
+    uint64_t replaced_total;
     uint64_t faults_total, overflows_total; /* panics by fault, and of them by stack overflow */
 };
 
