@@ -618,6 +618,15 @@ bh_panic_value_at_(const char *file, int line, const struct bh_kind *kind, const
     raise_panic(&p);
 }
 
+const struct bh_panic *
+bh_panicking(void)
+{
+    struct bh_g     *g = rt_g();
+    struct rt_panic *p = g != NULL ? g->panics : NULL;
+
+    return p != NULL && !p->goexit && !p->recovered ? &p->pub : NULL;
+}
+
 /* The record of a panic still in flight on this goroutine, or NULL. */
 static struct rt_panic *
 in_flight(const struct bh_panic *again)

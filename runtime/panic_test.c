@@ -418,6 +418,59 @@ TEST(panic, a_failed_requirement_says_which)
     EXPECT(false);
 }
 
+static uint64_t seen[4];
+static int      seen_count;
+
+static void
+note_panicking(void *arg)
+{
+    const struct bh_panic *p = bh_panicking();
+
+    (void)arg;
+    seen[seen_count++] = p != NULL ? p->serial : 0;
+}
+
+static void
+note_twice(void *arg)
+{
+    BH_RECOVER(p) {
+        note_panicking(arg); /* the inner one is over, the outer is not */
+        return;
+    }
+    BH_DEFER(note_panicking, arg);
+    bh_panic("inner");
+}
+
+static void
+panic_noted(void)
+{
+    BH_DEFER(note_twice, NULL);
+    BH_DEFER(note_panicking, NULL);
+    bh_panic("outer");
+}
+
+static void
+exit_noted(void *args)
+{
+    (void)args;
+    BH_DEFER(note_panicking, NULL);
+    bh_goexit();
+}
+
+TEST(panic, deferred_calls_can_ask_what_passes)
+{
+    EXPECT(bh_panicking() == NULL);
+    EXPECT_PANIC("outer", panic_noted());
+    EXPECT_EQ(seen_count, 3);
+    EXPECT(seen[0] != 0 && seen[1] > seen[0] && seen[2] == seen[0]);
+    EXPECT(bh_panicking() == NULL);
+    bh_go(exit_noted, NULL);
+    while (seen_count < 4)
+        bh_yield();
+    EXPECT_EQ(seen[3], 0); /* an exit is none */
+    bh_yield();
+}
+
 TEST_DIES(panic, an_uncaught_panic_ends_the_process, 2, "panic: nobody listens")
 {
     bh_panic("nobody listens");

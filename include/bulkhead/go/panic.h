@@ -83,6 +83,15 @@ struct bh_panic {
 noreturn void bh_repanic(const struct bh_panic *p);
 
 /*
+ * bh_panicking -- the panic whose deferred calls this goroutine is running, the newest; or NULL.
+ *
+ * For deferred calls that say how their function ended.  It recovers nothing.
+ * Owns:    borrowed until the deferred call returns.
+ * Threads: any; NULL on one that runs no goroutine.
+ */
+const struct bh_panic *bh_panicking(void);
+
+/*
  * bh_panic_text -- the text of a panic as Go's %v prints its value.
  *
  * Calls the kind's error or string function.  Returns: never NULL.
