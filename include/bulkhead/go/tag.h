@@ -14,8 +14,10 @@
 struct bh_tag {
     unsigned char trace_id[16]; /* all zero: none */
     unsigned char span_id[8];
-    uint8_t       sampled;
-    uint8_t       reserved_[7]; /* zero */
+    uint8_t       sampled; /* the trace is recorded here */
+    uint8_t       random;  /* its id's last 7 bytes are */
+    uint8_t       hop;     /* how many processes it had passed when it came here */
+    uint8_t       reserved_[5]; /* zero */
     const char   *route;        /* lives for ever: static or interned; NULL unknown */
     const char   *method;       /* the same */
 };

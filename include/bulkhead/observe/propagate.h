@@ -21,8 +21,8 @@ struct bh_trace_context {
 };
 
 enum {
-    BH_TRACEPARENT_SIZE = 56,  /* with its NUL */
-    BH_TRACESTATE_SIZE = 513,  /* the same; what we send on */
+    BH_TRACEPARENT_SIZE = 56, /* with its NUL */
+    BH_TRACESTATE_SIZE = 513, /* the same; what we send on */
     BH_TRACESTATE_MEMBERS = 32,
     BH_BAGGAGE_MEMBERS = 64,
     BH_BAGGAGE_MAX = 8192,
@@ -38,7 +38,8 @@ enum {
 int bh_traceparent_parse(const char *value, size_t size, struct bh_trace_context *context);
 
 /* bh_traceparent_format -- "00-<trace id>-<span id>-<flags>" and a NUL. */
-void bh_traceparent_format(char out[BH_TRACEPARENT_SIZE], const struct bh_trace_context *context);
+void bh_traceparent_format(char                           out[BH_TRACEPARENT_SIZE],
+                           const struct bh_trace_context *context);
 
 /*
  * bh_tracestate_update -- the list to send on, and a NUL.

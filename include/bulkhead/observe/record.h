@@ -19,7 +19,7 @@
 
 enum bh_item_role {
     BH_ITEM_ATTRIBUTE = 1, /* of the record */
-    BH_ITEM_NAME,          /* of the span, or of a log record's event; value only.  The newest counts */
+    BH_ITEM_NAME, /* of the span, or of a log record's event; value only.  The newest counts */
     BH_ITEM_STATUS_TEXT,   /* value only.  The newest counts */
     BH_ITEM_STATE,         /* W3C tracestate; value only */
     BH_ITEM_EVENT,         /* key: its name; number: its time, Unix ns */
@@ -68,20 +68,20 @@ bool bh_item_put(char *items, size_t size, uint16_t *used, const struct bh_item 
 /* ---- spans ----------------------------------------------------------------------- */
 
 enum bh_span_kind { /* as OTLP numbers them */
-    BH_SPAN_INTERNAL = 1,
-    BH_SPAN_SERVER,
-    BH_SPAN_CLIENT,
-    BH_SPAN_PRODUCER,
-    BH_SPAN_CONSUMER,
+                    BH_SPAN_INTERNAL = 1,
+                    BH_SPAN_SERVER,
+                    BH_SPAN_CLIENT,
+                    BH_SPAN_PRODUCER,
+                    BH_SPAN_CONSUMER,
 };
 
 enum bh_span_status { BH_SPAN_UNSET, BH_SPAN_OK, BH_SPAN_ERROR };
 
 enum { /* flags, as OTLP has them: the low byte is that of traceparent */
-    BH_TRACE_SAMPLED = 1,
-    BH_TRACE_RANDOM = 2,             /* the trace id's last 7 bytes are random */
-    BH_TRACE_REMOTE_KNOWN = 0x100,   /* the next bit means something */
-    BH_TRACE_REMOTE = 0x200,         /* the parent is in another process */
+       BH_TRACE_SAMPLED = 1,
+       BH_TRACE_RANDOM = 2,           /* the trace id's last 7 bytes are random */
+       BH_TRACE_REMOTE_KNOWN = 0x100, /* the next bit means something */
+       BH_TRACE_REMOTE = 0x200,       /* the parent is in another process */
 };
 
 enum { BH_SPAN_ITEMS_SIZE = 984 };
@@ -91,12 +91,12 @@ struct bh_span_record {
     unsigned char trace_id[16], span_id[8];
     unsigned char parent_id[8]; /* zero: a root */
     uint32_t      flags;
-    uint8_t       kind;       /* enum bh_span_kind */
-    uint8_t       status;     /* enum bh_span_status */
-    uint8_t       urgent;     /* it panicked: the reserved lane */
+    uint8_t       kind;   /* enum bh_span_kind */
+    uint8_t       status; /* enum bh_span_status */
+    uint8_t       urgent; /* it panicked: the reserved lane */
     uint8_t       item_count;
     uint16_t      lost_attributes, lost_events, lost_links; /* for want of room */
-    uint16_t      used;       /* bytes of items */
+    uint16_t      used;                                     /* bytes of items */
     char          items[BH_SPAN_ITEMS_SIZE];
 };
 
@@ -109,7 +109,7 @@ bh_span_record_size(const struct bh_span_record *r)
 /* ---- logs ------------------------------------------------------------------------ */
 
 enum {
-    BH_LOG_RECORD_MAX = 2040,           /* bytes of a record in all ... */
+    BH_LOG_RECORD_MAX = 2040,            /* bytes of a record in all ... */
     BH_LOG_RECORD_URGENT_MAX = 16 << 10, /* ... and of an urgent one, with a stack */
 };
 
