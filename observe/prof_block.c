@@ -79,7 +79,7 @@ add(const struct bh_contention *c, void *arg)
 
 typedef int each_fn(bool (*fn)(const struct bh_contention *c, void *arg), void *arg);
 
-/* Look up all addresses at once: one at a time takes milliseconds each.  Without memory it just takes longer. */
+/* Look up all addresses at once: one at a time takes milliseconds each. */
 static void
 prepare(each_fn *each)
 {

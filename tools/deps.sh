@@ -45,6 +45,7 @@ test     node-ws                a WebSocket client and server we did not write
 test     python3-websockets     and another
 test     haproxy                sends the PROXY protocol
 test     libwslay-dev           WebSocket frames that the fuzzer holds ours against
+test     golang-go              its pprof reads our profiles
 lint     pmccabe                length of functions
 lint     codespell              spelling of comments and documents
 lint     clang-format           layout of the sources

@@ -1,0 +1,29 @@
+# make test-observe: real tools read what the observe layer writes.
+#
+#   make test-observe STEP=pprof     only steps with this in their name
+#
+# Each step is a program under test/observe/, started with O and MAKE in the environment; it
+# prints "name: N passed, N failed".  What is in observe_needs is built before.
+
+test-observe: ; @tools/deps.sh build test
+	@$(MAKE) --no-print-directory O=$O run-$@
+run-test-observe:
+	@$(MAKE) --no-print-directory O=$O $(observe_needs)
+	@status=0; for step in $(foreach s,$(observe_steps),$(if $(findstring $(STEP),$s),$s)); do \
+	    O=$O MAKE="$(MAKE)" $$step || status=1; done; exit $$status
+.PHONY: test-observe run-test-observe
+
+# Profiles, with go tool pprof, of a server.
+$O/test/observe/pprof/target: $O/test/observe/pprof/target.c.o $(layers) ; $(link)
+observe_needs += $O/test/observe/pprof/target
+observe_steps += test/observe/pprof/test.py
+
+# The profiles of memory and contention, of a program with the static library and of one with the shared.
+memory := $O/test/observe/memory
+$(memory)/static: $(memory)/program.c.o $O/libbulkhead.a ; $(link)
+$(memory)/shared: $(memory)/program.c.o $O/libbulkhead.so
+	@echo "  LD  $@"; ln -sf $(abspath $O/libbulkhead.so) $(@D)/libbulkhead.so.0
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ -Wl,-rpath,'$$ORIGIN' -pthread
+observe_steps += test/observe/memory/test.sh
+
+all: $(observe_needs)
