@@ -40,6 +40,7 @@
 #include <bulkhead/go/ctx.h>
 #include <bulkhead/go/error.h>
 
+#include "flight.h"
 #include "netpoll.h"
 
 enum {
@@ -162,6 +163,10 @@ edge(struct rt_poll *pd, enum rt_poll_side side)
 static void
 append(struct rt_glist *list, struct bh_g *g)
 {
+    struct rt_m *m = rt_m();
+
+    if (m != NULL)
+        rt_flight(m->p, BH_FLIGHT_UNBLOCK, RT_WHY_NONE, 0, g->id);
     g->next = NULL;
     if (list->tail != NULL)
         list->tail->next = g;

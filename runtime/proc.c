@@ -28,6 +28,7 @@
 
 #include "cold.h"
 #include "contention.h"
+#include "flight.h"
 #include "lifecycle.h"
 #include "runq.h"
 #include "tag.h"
@@ -332,6 +333,7 @@ count_and_name(struct rt_p *p, struct bh_g *g, struct bh_g *parent)
                     atomic_load_explicit(&parent->tag, memory_order_relaxed) != 0))
         rt_tag_inherit(g, parent);
     atomic_store_explicit(&g->id, next_id(p), memory_order_release);
+    rt_flight(p, BH_FLIGHT_CREATE, RT_WHY_NONE, g->created_by, g->id);
     if (!(g->flags & RT_G_SYSTEM))
         atomic_fetch_add_explicit(&rt_sched.g_count, 1, memory_order_relaxed);
 }
@@ -531,7 +533,7 @@ enter_goroutine(void)
     LAST_FRAME;
     arrived(m, g);
     rt_after_switch(m);
-    RT_PROBE(goroutine__start, 3, g->id, g->fn, g->created_by);
+    RT_PROBE(goroutine__start, 3, atomic_load(&g->id), g->fn, g->created_by);
     if (rt_unlikely(rt_sched.hooks.goroutine_start != NULL))
         rt_sched.hooks.goroutine_start(g->id);
     rt_exit();
@@ -658,6 +660,7 @@ set_running(struct rt_m *m, struct bh_g *g)
     atomic_store_explicit(&g->state, RT_G_RUNNING, memory_order_relaxed);
     atomic_store_explicit(&g->runs, (uint16_t)(g->runs + 1), memory_order_relaxed);
     rt_store_fence();
+    rt_flight(m->p, BH_FLIGHT_START, RT_WHY_NONE, g->id, 0);
 }
 
 /* Leave `from` for `to`, whose stack is ready. */
@@ -731,6 +734,7 @@ park(void (*after)(struct bh_g *g, void *arg), void *arg, enum rt_why why)
     struct rt_m *m = rt_m();
     struct bh_g *g = m->g;
 
+    rt_flight(m->p, BH_FLIGHT_STOP, why, g->id, 0);
     set_waiting(g, why, arg);
     m->after_op = after != NULL ? RT_AFTER_CALL : RT_AFTER_NONE;
     m->after_g = g;
@@ -745,6 +749,7 @@ park_unlock(_Atomic uint32_t *lock_word, enum rt_why why)
     struct rt_m *m = rt_m();
     struct bh_g *g = m->g;
 
+    rt_flight(m->p, BH_FLIGHT_STOP, why, g->id, 0);
     set_waiting(g, why, lock_word);
     m->after_op = RT_AFTER_UNLOCK;
     m->after_g = g;
@@ -790,13 +795,15 @@ rt_park_unlock(_Atomic uint32_t *lock_word, enum rt_why why)
 }
 
 static inline void
-set_runnable(struct bh_g *g)
+set_runnable(struct rt_m *m, struct bh_g *g)
 {
     if (rt_unlikely(atomic_load_explicit(&g->state, memory_order_relaxed) != RT_G_WAITING))
         rt_throw("ready: goroutine %llu is not waiting but in state %u",
                  (unsigned long long)g->id, (unsigned)g->state);
     g->why = RT_WHY_NONE;
     atomic_store_explicit(&g->state, RT_G_RUNNABLE, memory_order_relaxed);
+    if (m != NULL)
+        rt_flight(m->p, BH_FLIGHT_UNBLOCK, RT_WHY_NONE, m->g != NULL ? m->g->id : 0, g->id);
 }
 
 void
@@ -804,7 +811,7 @@ rt_ready(struct bh_g *g)
 {
     struct rt_m *m = rt_m();
 
-    set_runnable(g);
+    set_runnable(m, g);
     if (rt_likely(m != NULL && m->p != NULL))
         put_next(m->p, g);
     else
@@ -816,7 +823,7 @@ rt_ready_tail(struct bh_g *g)
 {
     struct rt_m *m = rt_m();
 
-    set_runnable(g);
+    set_runnable(m, g);
     if (rt_unlikely(m == NULL || m->p == NULL)) {
         rt_global_put(g);
     } else if (rt_unlikely(rt_sched.simulate)) {
@@ -843,6 +850,7 @@ rt_yield(enum rt_why why)
     struct bh_g *g = m->g;
     struct bh_g *next = m->locked_g == NULL ? next_local(m->p) : NULL;
 
+    rt_flight(m->p, BH_FLIGHT_STOP, why, g->id, 0);
     set_left(g, RT_G_RUNNABLE, why);
     if (!(g->flags & RT_G_LOCKED))
         g->m = NULL;
@@ -894,7 +902,7 @@ end_goroutine(void)
         rt_cold_release(g);
     if (rt_unlikely(g->flags & RT_G_HEAP_ARGS))
         free(g->args);
-    RT_PROBE(goroutine__end, 1, g->id);
+    RT_PROBE(goroutine__end, 1, atomic_load(&g->id));
     if (rt_unlikely(rt_sched.hooks.goroutine_end != NULL))
         rt_sched.hooks.goroutine_end(g->id);
 
@@ -905,6 +913,7 @@ end_goroutine(void)
     if (!(g->flags & RT_G_SYSTEM))
         atomic_fetch_sub_explicit(&rt_sched.g_count, 1, memory_order_relaxed);
     atomic_store_explicit(&g->state, RT_G_DEAD, memory_order_relaxed);
+    rt_flight(m->p, BH_FLIGHT_END, RT_WHY_NONE, g->id, 0);
 
     next = rt_likely(!(g->flags & RT_G_LOCKED)) ? next_local(m->p) : NULL;
 #if !defined(RT_ASAN) && !defined(RT_TSAN)

@@ -179,6 +179,7 @@ struct rt_peek;
 struct rt_stack;
 struct rt_cold;
 struct rt_panic;
+struct rt_flight_ring;
 
 /*
  * Three cache lines.  Descriptors live in slabs that are never freed, so a
@@ -524,6 +525,7 @@ struct rt_p {
 
     _Alignas(RT_CACHE_LINE) _Atomic(struct bh_g *) runnext; /* runs next, inherits the slice */
     _Atomic uint32_t runq_head;  /* thieves and the owner take here */
+    _Atomic(struct rt_flight_ring *) flight; /* flight.c; NULL: off */
     _Alignas(RT_CACHE_LINE) _Atomic uint32_t runq_tail; /* only the owner adds */
     _Atomic(struct bh_g *) runq[RT_RUNQ_SIZE];
 

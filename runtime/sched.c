@@ -25,6 +25,7 @@
  */
 
 #include "cold.h"
+#include "flight.h"
 #include "runq.h"
 #include "sampling.h"
 #include "tag.h"
@@ -177,6 +178,7 @@ rt_sched_init(const struct bh_options *o)
         rt_sched.procs[i] = new_p(i);
         rt_idle_p_put(rt_sched.procs[i]);
     }
+    rt_flight_init();
     rt_sched.running = true;
 }
 
@@ -966,10 +968,12 @@ regain(struct rt_m *m)
     if (p != NULL)
         acquire(m, p);
     rt_unlock(&rt_sched.lock);
-    if (p != NULL)
+    if (p != NULL) {
         atomic_fetch_sub(&rt_sched.blocking, 1);
-    else
+        rt_flight(p, BH_FLIGHT_START, RT_WHY_NONE, m->g->id, 0);
+    } else {
         rt_park(to_global, NULL, RT_WHY_PREEMPTED);
+    }
 }
 
 struct rt_m *
@@ -1006,6 +1010,7 @@ rt_block_begin(enum rt_why why)
     atomic_store_explicit(&m->blocks, m->blocks + 1, memory_order_relaxed);
     rt_store_fence();
     m->g->why = (uint8_t)why;
+    rt_flight(p, BH_FLIGHT_BLOCK, why, m->g->id, 0);
     rt_lock(&rt_sched.lock);
     atomic_fetch_or(&m->attention, RT_ATTENTION_TAKEN);
     m->p = NULL;
