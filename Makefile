@@ -115,7 +115,7 @@ deps: ; @tools/deps.sh
 test: deps
 	@$(MAKE) --no-print-directory all
 	@tools/dev/suite.sh $(MAKE) O=$O $(suites)
-suites := test-runner test-units conformance test-lab test-faults test-gdb test-browser test-headers test-install test-wire
+suites := test-runner test-units conformance test-lab test-faults test-gdb test-browser test-headers test-install test-wire test-observe
 
 # The programs beside the sources, lowest layer first.
 test-units: $(tests) ; @tools/dev/units.sh $(tests)

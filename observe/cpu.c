@@ -84,7 +84,7 @@ static struct {
     struct slot     *slots; /* NULL until the first start */
     uint64_t         slot_count;
     _Atomic uint64_t head;
-    _Atomic uint64_t dropped, cut, cost;
+    _Atomic uint64_t dropped, cut, cost, overruns;
     _Atomic bool     on;
     int64_t          since; /* older samples are of an earlier start */
 } ring;
@@ -153,6 +153,8 @@ on_tick(int sig, siginfo_t *info, void *ucontext)
     if (tag != NULL)
         memcpy(s.trace_id, tag->trace_id, sizeof s.trace_id);
     put(&s);
+    if (s.weight > 1)
+        atomic_fetch_add_explicit(&ring.overruns, s.weight - 1, memory_order_relaxed);
     if (what.truncated)
         atomic_fetch_add_explicit(&ring.cut, 1, memory_order_relaxed);
     took = now() - s.time;
@@ -373,6 +375,7 @@ bh_cpu_stats_read(struct bh_cpu_stats *stats)
     (void)pthread_mutex_unlock(&lock);
     stats->dropped = atomic_load(&ring.dropped);
     stats->samples = atomic_load(&ring.head) - stats->dropped;
+    stats->ticks = stats->samples + atomic_load(&ring.overruns);
     stats->cut = atomic_load(&ring.cut);
     stats->cost = atomic_load(&ring.cost);
 }

@@ -3,6 +3,10 @@
  *
  * Those with the same stack, state, route and labels are one sample; `labelled` adds what
  * tells them apart.  The runtime's own goroutines are left out, as everywhere.
+ *
+ * A stack begins with the function of the runtime that was called, bh_chan_recv say: by which of the
+ * scheduler's ways it was left from there would only tell apart what is alike.  Which
+ * addresses are the scheduler's is looked up once each; few are met.
  */
 
 #include "named.h"
@@ -13,10 +17,14 @@
 
 #include <bulkhead/go/inspect.h>
 
+enum { KNOWN = 64 };
+
 struct collecting {
     struct bh_profile               *p;
     const struct bh_profile_options *o;
     int                              rc;
+    uintptr_t                        known[KNOWN]; /* by hash */
+    bool                             hidden[KNOWN];
 };
 
 enum { TEXT_MAX = 16 * (128 + 128 + 3) }; /* labels of a goroutine: bh_set_label's limits */
@@ -44,6 +52,24 @@ split_labels(char *text, struct bh_profile_label *labels, int max)
     return n;
 }
 
+/* Whether all at this address is the runtime's own, not what applications call. */
+static bool
+is_hidden(struct collecting *c, uintptr_t pc)
+{
+    struct bh_frame f[BH_FRAMES_MAX];
+    unsigned        slot = (unsigned)(pc * 0x9e3779b1u >> 8) % KNOWN;
+
+    if (c->known[slot] != pc) {
+        bool hidden = true;
+
+        for (int n = bh_symbolize(pc, f, BH_FRAMES_MAX); n-- > 0;)
+            hidden = hidden && f[n].runtime && strncmp(f[n].function, "bh_", 3) != 0;
+        c->known[slot] = pc;
+        c->hidden[slot] = hidden;
+    }
+    return c->hidden[slot];
+}
+
 static bool
 add_goroutine(const struct bh_goroutine_info *g, void *arg)
 {
@@ -52,10 +78,13 @@ add_goroutine(const struct bh_goroutine_info *g, void *arg)
     char                    trace[33], own[TEXT_MAX];
     int64_t                 one = 1;
     size_t                  size = strlen(g->labels);
-    int                     n = 0;
+    int                     n = 0, first = 0;
 
     if (g->system)
         return true;
+    while (g->state == BH_GOROUTINE_WAITING && first < g->depth - 1 &&
+           is_hidden(c, g->pcs[first]))
+        first++;
     l[n++] = (struct bh_profile_label){ .key = "state", .text = g->why };
     if (g->tag.route != NULL)
         l[n++] = (struct bh_profile_label){ .key = "route", .text = g->tag.route };
@@ -78,7 +107,7 @@ add_goroutine(const struct bh_goroutine_info *g, void *arg)
     if (g->depth == 0 && g->created_pc != 0) /* where it was started, for lack of better */
         c->rc = bh_profile_add(c->p, &g->created_pc, 1, &one, l, n);
     else
-        c->rc = bh_profile_add(c->p, g->pcs, g->depth, &one, l, n);
+        c->rc = bh_profile_add(c->p, g->pcs + first, g->depth - first, &one, l, n);
     return c->rc == 0;
 }
 
@@ -86,7 +115,7 @@ int
 ob_collect_goroutine(const struct bh_profile_options *o, void *arg, struct bh_profile **p)
 {
     static const struct bh_profile_type type = { "goroutine", "count" };
-    struct collecting                   c = { bh_profile_new(&type, 1), o, 0 };
+    struct collecting                   c = { .p = bh_profile_new(&type, 1), .o = o };
 
     (void)arg;
     if (c.p == NULL)

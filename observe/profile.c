@@ -251,8 +251,9 @@ int
 bh_profile_add(struct bh_profile *p, const uintptr_t *pcs, int depth, const int64_t *values,
                const struct bh_profile_label *labels, int label_count)
 {
-    struct ob_label  own[BH_PROFILE_LABELS];
-    struct ob_sample s = { .pcs = pcs, .labels = own };
+    static const uintptr_t nowhere;
+    struct ob_label        own[BH_PROFILE_LABELS];
+    struct ob_sample       s = { .pcs = pcs, .labels = own };
 
     s.depth = (uint16_t)(depth < 0 ? 0 : depth > BH_PROFILE_DEPTH ? BH_PROFILE_DEPTH : depth);
     for (int i = 0; i < label_count && s.label_count < BH_PROFILE_LABELS; i++) {
@@ -266,6 +267,10 @@ bh_profile_add(struct bh_profile *p, const uintptr_t *pcs, int depth, const int6
             continue; /* pprof knows no empty label */
         own[s.label_count++] = (struct ob_label){ (uint32_t)key, (uint32_t)text, (uint32_t)unit,
                                                   text == 0 ? labels[i].number : 0 };
+    }
+    if (s.depth == 0) { /* pprof would leave it out */
+        s.pcs = &nowhere;
+        s.depth = 1;
     }
     sort_labels(own, s.label_count);
     return add(p, &s, values, 1);

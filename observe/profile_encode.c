@@ -16,6 +16,7 @@
 #include "sample.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -177,6 +178,18 @@ add_mapping(const struct bh_module *m, void *arg)
     return true;
 }
 
+/* For want of a name: the file, "[libc.so.6]"; pprof would take all "??" for one function. */
+static uint32_t
+name_of_file(struct encoder *e, const struct location *l)
+{
+    char        text[128];
+    const char *path = l->mapping > 0 ? e->names.text[e->mappings[l->mapping - 1].path] : "??";
+    const char *slash = strrchr(path, '/');
+
+    (void)snprintf(text, sizeof text, "[%s]", slash != NULL ? slash + 1 : path);
+    return name(e, text);
+}
+
 static bool
 name_location(struct encoder *e, struct location *l)
 {
@@ -185,8 +198,11 @@ name_location(struct encoder *e, struct location *l)
 
     for (int i = 0; i < n; i++) {
         struct function f = { name(e, frames[i].function), name(e, frames[i].file) };
-        uint32_t       *slot = find_function(e, f);
+        uint32_t       *slot;
 
+        if (strcmp(frames[i].function, "??") == 0)
+            f.name = name_of_file(e, l);
+        slot = find_function(e, f);
         if (*slot == 0) {
             e->functions[e->function_count] = f;
             *slot = ++e->function_count;
@@ -292,7 +308,7 @@ put_location(const struct encoder *e, struct pb *w, uint32_t i)
         pb_uint(w, 1, l->lines[k].function);
         pb_end(w, 4, line);
     }
-    pb_uint(w, 3, l->pc - 1);
+    pb_uint(w, 3, l->pc - (l->pc != 0));
     pb_uint(w, 2, (uint64_t)l->mapping);
     pb_uint(w, 1, (uint64_t)i + 1);
     pb_end(w, 4, mark);

@@ -1,14 +1,15 @@
 /*
  * threads.c -- the profile of threads: what made the runtime start them.
  *
- * Mostly code that blocked its thread: bh_blocking, or a busy loop whose processor was taken.  The
- * ones that bh_main starts, and those whose beginning is not known any more, have no stack.
+ * Mostly code that blocked its thread: bh_blocking, or a busy loop whose processor was taken.  Those
+ * whose beginning is not known any more, in a program of very many, count as bh_main's.
  */
 
 #include "named.h"
 
 #include <errno.h>
 
+#include <bulkhead/go/go.h>
 #include <bulkhead/go/sampling.h>
 
 struct collecting {
@@ -19,10 +20,12 @@ struct collecting {
 static bool
 add_thread(const struct bh_thread_info *t, void *arg)
 {
+    const uintptr_t    bh_main_starts = (uintptr_t)bh_main_with + 1;
     struct collecting *c = arg;
     int64_t            one = 1;
 
-    c->rc = bh_profile_add(c->p, t->pcs, t->depth, &one, NULL, 0);
+    c->rc = bh_profile_add(c->p, t->depth > 0 ? t->pcs : &bh_main_starts,
+                           t->depth > 0 ? t->depth : 1, &one, NULL, 0);
     return c->rc == 0;
 }
 

@@ -126,8 +126,9 @@ struct bh_profile_label {
  * bh_profile_add -- add values to the sample with this stack and these labels.
  *
  * pcs are return addresses, innermost first; of an instruction that was itself
- * interrupted, give its address plus 1.  What exceeds BH_PROFILE_DEPTH is cut at the outer end,
- * and labels beyond BH_PROFILE_LABELS are left out.  Strings are copied.
+ * interrupted, give its address plus 1.  No stack is the stack of one 0.  What exceeds
+ * BH_PROFILE_DEPTH is cut at the outer end, and labels beyond BH_PROFILE_LABELS are left out.
+ * Strings are copied.
  * Returns: 0; -ENOMEM, after which the profile is as before.
  */
 int bh_profile_add(struct bh_profile *p, const uintptr_t *pcs, int depth, const int64_t *values,
@@ -174,9 +175,11 @@ struct bh_cpu_stats {
     bool     on;
     int      threads; /* that have a timer */
     uint64_t samples; /* taken */
+    uint64_t ticks; /* that they stand for: a thread deep in the kernel gets several at once */
     uint64_t dropped; /* the ring was busy */
     uint64_t cut;     /* deeper than what is kept */
-    uint64_t cost;    /* ns spent in taking them */
+    uint64_t
+        cost; /* ns spent in taking them, without those during which the thread lost its processor */
 };
 void bh_cpu_stats_read(struct bh_cpu_stats *stats);
 
