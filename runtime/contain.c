@@ -19,6 +19,7 @@
 
 #include "lifecycle.h"
 #include "report.h"
+#include "transfer.h"
 
 /* ---- texts --------------------------------------------------------------- */
 
@@ -80,9 +81,10 @@ rt_contain_report(struct rt_contain *c)
 
     if (r == c->older || r == NULL || r->goexit || r->recovered)
         return;
-    r->by = c->by;
+    bool kept = c->transfer != NULL && rt_transfer_take(c->transfer, r);
+    r->by = kept ? "transfer" : c->by;
     rt_panic_count(r, BH_PANIC_CONTAINED);
-    if (!rt_unlikely(r->watched) || !rt_panic_tell_slow(r, BH_PANIC_CONTAINED))
+    if ((!r->watched || !rt_panic_tell_slow(r, BH_PANIC_CONTAINED)) && !kept)
         write_report(&r->pub, c->by);
 }
 

@@ -5,17 +5,21 @@
 
 #include "runtime.h"
 
+struct bh_panic_ctx;
+
 /*
  * What a function that recovers everything keeps in its frame, so that the
  * report is made on top of the panicking stack:
  *
  *     BH_RECOVER(p) { ... }
- *     struct rt_contain c = { "group member", rt_g()->panics };
+ *     struct rt_contain c = { "group member", rt_g()->panics, NULL };
  *     BH_DEFER(rt_contain_report, &c);
  */
 struct rt_contain {
     const char      *by;
     struct rt_panic *older; /* in flight before: not ours to report */
+    /* If not NULL: the first is kept there, for somebody to claim, and not reported yet. */
+    struct bh_panic_ctx *transfer;
 };
 
 /* rt_contain_report -- if a panic brought us here, tell the hook, or descriptor 2. */

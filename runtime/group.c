@@ -30,6 +30,7 @@
 
 #include "cold.h"
 #include "ctx.h"
+#include "transfer.h"
 
 enum { MAGIC = 0x67727031 };
 /* A member's block up to this size is built on the caller's stack. */
@@ -47,7 +48,8 @@ struct bh_group_state {
     struct bh_semaphore slots; /* if limited */
     int                 err;
     char                note[RT_NOTE_SIZE];
-    _Atomic(struct bh_panic *) panic; /* first of the members' */
+    _Atomic(struct bh_panic *) panic; /* first of the members', to be raised again */
+    struct bh_panic_ctx *transfer;    /* or to be claimed; NULL without the flag */
 };
 
 /* What a member's goroutine gets. */
@@ -74,6 +76,7 @@ state_unref(struct bh_group_state *s)
     if (atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
         return;
     bh_ctx_unref(s->ctx);
+    bh_panic_ctx_unref(s->transfer);
     free(s->panic);
     s->magic = 0;
     free(s);
@@ -88,13 +91,17 @@ bh_group_init(struct bh_group *g, struct bh_ctx *parent)
     s->magic = MAGIC;
     s->refs = 1;
     s->ctx = ctx;
-    *g = (struct bh_group){ ctx, s };
+    *g = (struct bh_group){ .ctx = ctx, .s = s };
 }
 
 void
 bh_group_set_flags(struct bh_group *g, unsigned flags)
 {
-    state(g)->flags = flags;
+    struct bh_group_state *s = state(g);
+
+    s->flags = flags;
+    if ((flags & BH_GROUP_TRANSFER) != 0 && s->transfer == NULL)
+        s->transfer = rt_transfer_new();
 }
 
 void
@@ -145,7 +152,7 @@ member_run(struct member *m)
         member_panicked(m->s, p);
         return;
     }
-    struct rt_contain c = { "its group", rt_g()->panics };
+    struct rt_contain c = { "its group", rt_g()->panics, m->s->transfer };
     BH_DEFER(rt_contain_report, &c);
     int err = m->fn(m->s->ctx, m->args);
     if (err != 0)
@@ -234,6 +241,21 @@ over(struct bh_group *g, struct bh_group_state *s)
     bh_ctx_cancel(s->ctx);
     g->ctx = rt_ctx_ended();
     g->s = NULL;
+    if (s->transfer != NULL) {
+        g->panic = bh_panic_ctx_ref(s->transfer);
+        rt_transfer_end(s->transfer);
+        s->transfer = NULL;
+    }
+}
+
+/* drop_panic -- the last reference, unless somebody took one: lost if it is not handled. */
+static void
+drop_panic(struct bh_group *g)
+{
+    struct bh_panic_ctx *x = g->panic;
+
+    g->panic = NULL;
+    bh_panic_ctx_unref(x);
 }
 
 int
@@ -254,10 +276,11 @@ bh_group_join(struct bh_group *g)
 {
     struct bh_group_state *s = g->s;
 
-    if (s == NULL)
-        return;
-    bh_ctx_cancel(s->ctx);
-    bh_waitgroup_wait(&s->members);
-    over(g, s);
-    state_unref(s);
+    if (s != NULL) {
+        bh_ctx_cancel(s->ctx);
+        bh_waitgroup_wait(&s->members);
+        over(g, s);
+        state_unref(s);
+    }
+    drop_panic(g);
 }

@@ -178,6 +178,30 @@ rt_panic_tell_hook(struct rt_panic *p, const struct bh_panic_event *e)
     return took;
 }
 
+static bool
+call_late_hook(const struct bh_panic_event *e)
+{
+    BH_RECOVER(inner) {
+        return false;
+    }
+    rt_sched.hooks.panic(e);
+    return true;
+}
+
+bool
+rt_panic_tell_late(const struct bh_panic_event *e)
+{
+    const char *text = known_text(e->panic);
+
+    RT_PROBE(panic__contained, 4, e->panic->serial, e->panic->goroutine, e->by, text);
+    if (rt_sched.hooks.panic == NULL)
+        return false;
+    if (rt_g() != NULL)
+        return call_late_hook(e);
+    rt_sched.hooks.panic(e); /* a plain thread, where nothing can panic */
+    return true;
+}
+
 bool
 rt_panic_tell_slow(struct rt_panic *p, enum bh_panic_step step)
 {
@@ -213,7 +237,7 @@ call_application(const struct hook *h, struct rt_panic *p)
         atomic_fetch_add_explicit(&chain.failed, 1, memory_order_relaxed);
         return;
     }
-    struct rt_contain c = { "a panic hook", p };
+    struct rt_contain c = { "a panic hook", p, NULL };
     BH_DEFER(rt_contain_report, &c);
     h->fn(&p->pub, h->arg);
 }

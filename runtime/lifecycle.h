@@ -12,6 +12,8 @@ extern _Atomic uint32_t rt_panic_hook_count; /* of bh_hook_panic */
 bool rt_panic_tell_slow(struct rt_panic *p, enum bh_panic_step step);
 /* rt_panic_tell_hook -- hooks.panic only.  Returns: whether it is there and did not panic. */
 bool rt_panic_tell_hook(struct rt_panic *p, const struct bh_panic_event *e);
+/* rt_panic_tell_late -- the same for a panic that is over.  Any thread. */
+bool rt_panic_tell_late(const struct bh_panic_event *e);
 /* rt_panic_run_chain -- the hooks of bh_hook_panic. */
 void rt_panic_run_chain(struct rt_panic *p);
 /* rt_panic_in_hook -- p or an older record of the goroutine runs a hook of either sort. */

@@ -96,6 +96,8 @@ enum rt_level rt_traceback_level(void); /* crash.c */
 
 /* rt_trace -- one goroutine: header, frames, creator.  Everything at level system. */
 void rt_trace(const struct rt_origin *o, enum rt_level level);
+/* rt_trace_pcs -- a stack that is gone. */
+void rt_trace_pcs(const uintptr_t *return_pcs, int count, enum rt_level level);
 /* rt_trace_others -- all goroutines but one, each after an empty line. */
 void rt_trace_others(struct bh_g *except, enum rt_level level);
 /* rt_place_is_hidden -- whether a crash report leaves its frame out: the runtime's inner workings. */

@@ -128,10 +128,8 @@ static struct {
 } frames;
 
 static void
-add_frame(const struct rt_walk *w)
+add_frame(struct frame f)
 {
-    struct frame f = { w->regs.r[RT_REG_PC], w->regs.r[RT_REG_SP], w->exact };
-
     if (frames.count < SHOWN_FRAMES)
         frames.first[frames.count] = f;
     else
@@ -144,7 +142,7 @@ collect(struct rt_walk *w)
 {
     frames.count = 0;
     do
-        add_frame(w);
+        add_frame((struct frame){ w->regs.r[RT_REG_PC], w->regs.r[RT_REG_SP], w->exact });
     while (frames.count < MOST_FRAMES && rt_walk_next(w));
 }
 
@@ -165,7 +163,7 @@ collect_function(uintptr_t pc)
 
     rt_regs_set(&w.regs, RT_REG_PC, pc);
     frames.count = 0;
-    add_frame(&w);
+    add_frame((struct frame){ w.regs.r[RT_REG_PC], w.regs.r[RT_REG_SP], w.exact });
 }
 
 /* copy_memory -- of our own process, where another thread may unmap it at any time. */
@@ -543,6 +541,15 @@ rt_trace(const struct rt_origin *o, enum rt_level level)
     put_frames(level);
     if ((o->g->flags & RT_G_MAIN) == 0)
         put_creator(o->g);
+}
+
+void
+rt_trace_pcs(const uintptr_t *return_pcs, int count, enum rt_level level)
+{
+    frames.count = 0;
+    for (int i = 0; i < count; i++)
+        add_frame((struct frame){ return_pcs[i], 0, false });
+    put_frames(level);
 }
 
 struct others {

@@ -23,6 +23,7 @@
 #include <bulkhead/go/go.h>
 
 struct bh_ctx;
+struct bh_panic_ctx;
 
 /* A member.  Returns: 0, or a negative error, which is the group's failure. */
 typedef int bh_group_fn(struct bh_ctx *ctx, void *args);
@@ -31,9 +32,18 @@ struct bh_group_state;
 struct bh_group {
     struct bh_ctx         *ctx; /* cancelled at the first failure, and by wait */
     struct bh_group_state *s;   /* private */
+    struct bh_panic_ctx   *panic; /* with BH_GROUP_TRANSFER, after wait */
 };
 
-enum { BH_GROUP_REPANIC = 1 };
+enum {
+    BH_GROUP_REPANIC = 1,
+    /*
+     * The first panic is not reported but kept, with its stack: bh_group_wait leaves it
+     * in g->panic, for bh_panic_ctx_poll and the rest of transfer.h.  bh_group_join drops
+     * it; if nobody has handled it by then it is reported as lost.
+     */
+    BH_GROUP_TRANSFER = 2,
+};
 
 void bh_group_init(struct bh_group *g, struct bh_ctx *parent);
 /* bh_group_set_flags -- before the first member. */
@@ -57,7 +67,8 @@ void bh_group_set_limit(struct bh_group *g, int limit);
 /*
  * bh_group_wait -- Returns: 0 or the first failure, its note copied to this goroutine.
  * Blocks: until every member has ended.
- * Owns:   the group is over; its ctx is gone.  Only bh_group_join may follow.
+ * Owns:   the group is over; its ctx is gone.  Only bh_group_join may follow, and
+ *         must with BH_GROUP_TRANSFER.
  * Panics: with BH_GROUP_REPANIC, as the first member that panicked did.
  */
 int bh_group_wait(struct bh_group *g);
