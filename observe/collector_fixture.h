@@ -33,7 +33,7 @@ enum collector_mode {
     COLLECTOR_INVALID,     /* 400 */
     COLLECTOR_EMPTY,       /* closes without an answer */
     COLLECTOR_HANGS,       /* never answers */
-    COLLECTOR_DRIPS,       /* a byte of a head every 20 ms, for ever */
+    COLLECTOR_DRIPS,       /* a byte of the first line every 20 ms, for ever */
     COLLECTOR_NOISE,       /* answers with what is no HTTP */
     COLLECTOR_CHUNKED,     /* 200 in chunks */
     COLLECTOR_CLOSES,      /* 200, Connection: close */
@@ -202,8 +202,7 @@ collector_run(void *arg)
             if (fds[i + 2].revents != 0)
                 collector_read(c, &c->peer[i]);
             else if (c->peer[i].dripping)
-                (void)!send(c->peer[i].fd, "HTTP/1.1 200 OK\r\nX: y" + (c->requests % 20), 1,
-                            MSG_NOSIGNAL);
+                (void)!send(c->peer[i].fd, "y", 1, MSG_NOSIGNAL);
         }
         if (fds[1].revents != 0)
             collector_accept(c);

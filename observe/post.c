@@ -240,6 +240,14 @@ write_request(struct ob_post *p, const struct ob_post_target *t, const char *enc
     return rc == 0 ? ob_post_write(p, body, size, false) : rc;
 }
 
+/* Signals differ in path; over TLS also in whom they trust. */
+static bool
+same_peer(const struct ob_post_target *a, const struct ob_post_target *b)
+{
+    return a == b || (a->tls == NULL && b->tls == NULL && strcmp(a->host, b->host) == 0 &&
+                      strcmp(a->port, b->port) == 0);
+}
+
 int
 ob_post_send(struct ob_post *p, const struct ob_post_target *target, const char *encoding,
              const void *body, size_t size, int64_t deadline, struct ob_post_answer *answer)
@@ -249,7 +257,7 @@ ob_post_send(struct ob_post *p, const struct ob_post_target *target, const char 
 
     p->deadline = deadline;
     for (;;) {
-        if (p->fd >= 0 && (p->target != target || ob_post_stale(p)))
+        if (p->fd >= 0 && (!same_peer(p->target, target) || ob_post_stale(p)))
             ob_post_close(p);
         bool reused = p->fd >= 0;
         rc = reused ? 0 : ob_post_connect(p, target);
