@@ -42,7 +42,6 @@
 
 #include <link.h>
 #include <sched.h>
-#include <string.h>
 
 #include "chan.h"
 #include "cold.h"
@@ -206,23 +205,26 @@ walk_copy(const struct rt_peek *peek, struct view *v)
     v->info.truncated = more || peek->size < peek->hi - peek->lo;
 }
 
-/* walk_running -- of one that runs on another thread. */
+/* walk_running -- of one that runs on another thread.  One that does not answer is not asked again. */
 RT_PEEK static bool
 walk_running(const struct bh_g *g, struct view *v)
 {
     struct rt_peek peek = { .room = sizeof running.copy, .copy = running.copy };
     struct rt_m   *m = g->m;
-    bool           have;
+    bool           answered, have;
 
     if (m == NULL)
         return false;
     while (atomic_exchange_explicit(&running.lock, true, memory_order_acquire))
         sched_yield();
-    have = rt_thread_peek(m, &peek) && peek.goroutine == v->info.id;
+    answered = rt_thread_peek(m, &peek);
+    have = answered && peek.goroutine == v->info.id;
     if (have)
         walk_copy(&peek, v);
     atomic_store_explicit(&running.lock, false, memory_order_release);
-    return have;
+    if (!answered)
+        v->info.truncated = true;
+    return have || !answered;
 }
 
 /* walk_own -- of the caller itself, from bh_goroutines' caller on. */
@@ -263,16 +265,18 @@ waits_for(const struct bh_g *g, enum rt_why why)
     }
 }
 
+/* The name may be changed as we read: so byte by byte, and with an end of our own. */
 RT_PEEK static void
 read_words(struct bh_g *g, struct view *v)
 {
-    const char *name = rt_cold_name(g);
+    const volatile char *name = rt_cold_name(g);
+    size_t               n = 0;
 
-    v->name[0] = v->labels[0] = '\0';
-    if (name != NULL) {
-        memcpy(v->name, name, strnlen(name, sizeof v->name - 1));
-        v->name[strnlen(name, sizeof v->name - 1)] = '\0';
-    }
+    v->labels[0] = '\0';
+    if (name != NULL)
+        for (; n < sizeof v->name - 1 && (v->name[n] = name[n]) != '\0'; n++)
+            continue;
+    v->name[n] = '\0';
     rt_cold_labels(g, v->labels, sizeof v->labels);
     rt_tag_copy(g, &v->info.tag);
 }

@@ -270,6 +270,19 @@ stop_signal(void)
     return SIGRTMIN + 1;
 }
 
+/* What comes before what.  Not RT_PEEK: a sanitizer shall see it, and that nothing else orders the two. */
+static void
+set_done(struct rt_peek *peek, bool done)
+{
+    atomic_store(&peek->done, done);
+}
+
+static bool
+is_done(struct rt_peek *peek)
+{
+    return atomic_load(&peek->done) != 0;
+}
+
 /* answer_peek -- from the signal handler on m's own thread: whose stack, and what is on it. */
 __attribute__((no_sanitize("address"))) RT_PEEK static void
 answer_peek(struct rt_m *m, const void *ucontext)
@@ -277,7 +290,7 @@ answer_peek(struct rt_m *m, const void *ucontext)
     struct rt_peek *peek = atomic_exchange(&m->peek, NULL);
     struct bh_g    *g = m->g;
 
-    if (peek == NULL)
+    if (peek == NULL || is_done(peek))
         return;
     rt_regs_context(&peek->regs, ucontext);
     uintptr_t sp = peek->regs.r[RT_REG_SP];
@@ -291,7 +304,7 @@ answer_peek(struct rt_m *m, const void *ucontext)
         for (size_t i = 0; i + sizeof sp <= peek->size; i += sizeof sp)
             *(uintptr_t *)(void *)(peek->copy + i) = *(const volatile uintptr_t *)(peek->lo + i);
     }
-    atomic_store(&peek->done, 1);
+    set_done(peek, true);
     futex_wake(&peek->done); /* *peek may be gone by now: it is but an address to the kernel */
 }
 
@@ -383,7 +396,7 @@ rt_thread_peek(struct rt_m *m, struct rt_peek *peek)
 
     if (m->tid == 0 || (uint32_t)m->tid == self())
         return false;
-    atomic_store(&peek->done, 0);
+    set_done(peek, false);
     while (!atomic_compare_exchange_strong(&m->peek, &none, peek)) { /* another one asks */
         if (real_now() > until)
             return false;
@@ -391,7 +404,7 @@ rt_thread_peek(struct rt_m *m, struct rt_peek *peek)
         sched_yield();
     }
     bool sent = syscall(SYS_tgkill, getpid(), m->tid, stop_signal()) == 0;
-    while (atomic_load(&peek->done) == 0) {
+    while (!is_done(peek)) {
         int64_t left = until - real_now();
 
         /* Once the handler has it, it will be done: for as long as it may take. */

@@ -207,7 +207,7 @@ TEST(symbolize, modules_come_in_order_with_build_ids)
 {
     struct found f = { .ordered = true };
 
-    int          n = bh_modules(look_at_module, &f);
+    int n = bh_modules(look_at_module, &f);
 
     EXPECT_EQ(n, f.count);
     EXPECT(f.count >= 3); /* program, libc, loader */

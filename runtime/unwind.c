@@ -718,7 +718,7 @@ rt_walk_next_in(struct rt_walk *w, rt_module_fn *module_of)
 
 #if defined(__x86_64__)
 
-void
+__attribute__((no_sanitize("address"), no_sanitize("thread"))) void
 rt_regs_parked(struct rt_regs *regs, uintptr_t sp, const void *at)
 {
     static const int order[] = { 15, 14, 13, 12, 3, RT_REG_FP, RT_REG_PC };
@@ -746,7 +746,7 @@ rt_regs_context(struct rt_regs *regs, const void *ucontext)
 
 #elif defined(__aarch64__)
 
-void
+__attribute__((no_sanitize("address"), no_sanitize("thread"))) void
 rt_regs_parked(struct rt_regs *regs, uintptr_t sp, const void *at)
 {
     const uintptr_t *saved = at;
