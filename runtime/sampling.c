@@ -10,6 +10,11 @@
  *     interrupted elsewhere   look at the instruction: is the frame complete?
  *     from then on            by frame pointers
  *
+ * A search in cold tables takes microseconds, and the same few places of a library are interrupted
+ * again and again: `rules` keeps what was found, by address.  It has no lock.  Each entry is two
+ * words, the first of them the address xor the second: a mixture of two writers' words fits
+ * no address.
+ *
  * The tables are found once, in bh_sampling_begin, as a handler cannot ask the loader.  The first
  * module is the program; the one that we lie in, if another, is no "library" either.
  *
@@ -232,15 +237,75 @@ find_stack(const struct rt_m *m, uintptr_t sp, uintptr_t *hi, struct bh_interrup
     return sp >= m->stack_lo && sp < m->stack_hi;
 }
 
+enum {
+    RULES = 1024,
+    KNOWN_BIT = 62,
+    BY_FP_BIT = 61,
+    FP_SHIFT = 24,
+    OFFSET_MASK = (1 << 24) - 1
+};
+static struct {
+    _Atomic uint64_t key, rule;
+} rules[RULES];
+
+/* The rule for pc, which is in m.  Returns: false if the tables say something more intricate. */
+static bool
+plain_rule(const struct rt_module *m, uintptr_t pc, struct rt_plain_rule *r)
+{
+    unsigned i = (unsigned)(pc ^ pc >> 10) % RULES;
+    uint64_t word = atomic_load_explicit(&rules[i].rule, memory_order_relaxed);
+
+    if ((word >> KNOWN_BIT & 1) != 0 &&
+        (atomic_load_explicit(&rules[i].key, memory_order_relaxed) ^ word) == pc) {
+        r->by_fp = (word >> BY_FP_BIT & 1) != 0;
+        r->cfa = (uint32_t)word & OFFSET_MASK;
+        r->fp = (uint32_t)(word >> FP_SHIFT) & OFFSET_MASK;
+        return true;
+    }
+    if (!rt_unwind_plain(m, pc, r))
+        return false;
+    word = UINT64_C(1) << KNOWN_BIT | (uint64_t)r->by_fp << BY_FP_BIT |
+           (uint64_t)r->fp << FP_SHIFT | r->cfa;
+    atomic_store_explicit(&rules[i].key, pc ^ word, memory_order_relaxed);
+    atomic_store_explicit(&rules[i].rule, word, memory_order_relaxed);
+    return true;
+}
+
+/* One frame outwards by a plain rule.  Returns: false, w being as before, if that leads nowhere. */
+__attribute__((no_sanitize("address"))) RT_PEEK static bool
+step_plainly(struct rt_walk *w, const struct rt_plain_rule *r)
+{
+    uintptr_t base = w->regs.r[r->by_fp ? RT_REG_FP : RT_REG_SP], cfa = base + r->cfa;
+
+    if ((r->by_fp && (w->regs.known >> RT_REG_FP & 1) == 0) || base < w->lo || cfa > w->hi ||
+        cfa <= w->regs.r[RT_REG_SP] || cfa % sizeof cfa != 0 || cfa - w->lo < sizeof cfa ||
+        r->fp > cfa - w->lo)
+        return false;
+    w->regs.r[RT_REG_PC] = *(const uintptr_t *)(cfa - sizeof cfa);
+    if (r->fp >= sizeof cfa)
+        rt_regs_set(&w->regs, RT_REG_FP, *(const uintptr_t *)(cfa - r->fp));
+    w->regs.r[RT_REG_SP] = cfa;
+    /* What else is in registers is not followed. */
+    w->regs.known &= 1u << RT_REG_PC | 1u << RT_REG_SP | 1u << RT_REG_FP;
+    w->exact = false;
+    return true;
+}
+
 /* Out of the library that was interrupted, by its tables.  Returns: how many pcs. */
 RT_PEEK static int
 leave_library(struct rt_walk *w, uintptr_t *pcs, int count, int max)
 {
     const struct rt_module *m = library_of(w->regs.r[RT_REG_PC]);
+    struct rt_plain_rule    rule;
     bool                    end = false;
 
     for (int i = 0; i < LIBRARY_STEPS && m != NULL && count < max; i++) {
-        if (!rt_unwind_step(m, w, &end) || end || w->regs.r[RT_REG_PC] == 0)
+        uintptr_t pc = w->regs.r[RT_REG_PC] - (w->exact ? 0 : 1);
+
+        if (!(plain_rule(m, pc, &rule) && step_plainly(w, &rule)) &&
+            !rt_unwind_step(m, w, &end))
+            break;
+        if (w->regs.r[RT_REG_PC] == 0)
             break;
         pcs[count++] = w->regs.r[RT_REG_PC];
         m = library_of(w->regs.r[RT_REG_PC] - 1);

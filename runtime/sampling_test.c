@@ -73,12 +73,14 @@ TEST_REAL(sampling, whoever_called_libc_is_not_left_out)
 
     EXPECT_EQ(bh_sampling_begin(nothing, nothing), 0);
     watch();
-    caller_of_victim();
-    at = frame_of("victim");
-    EXPECT(at > 0); /* libc's own are inside it */
-    EXPECT_EQ(frame_of("caller_of_victim"), at + 1);
-    EXPECT_EQ(what.goroutine, bh_id());
-    EXPECT(!what.scheduler && !what.truncated);
+    for (int i = 0; i < 2; i++) { /* the second time its rules are known */
+        caller_of_victim();
+        at = frame_of("victim");
+        EXPECT(at > 0); /* libc's own are inside it */
+        EXPECT_EQ(frame_of("caller_of_victim"), at + 1);
+        EXPECT_EQ(what.goroutine, bh_id());
+        EXPECT(!what.scheduler && !what.truncated);
+    }
     bh_sampling_end();
 }
 

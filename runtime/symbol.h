@@ -140,6 +140,18 @@ bool rt_walk_next_in(struct rt_walk *w, rt_module_fn *module_of);
  */
 bool rt_unwind_step(const struct rt_module *m, struct rt_walk *w, bool *end);
 
+/*
+ * What the tables say of most places: the CFA is the stack or the frame pointer plus `cfa`, the
+ * return address lies below it, and the caller's frame pointer `fp` below; 0: it is unchanged.
+ */
+struct rt_plain_rule {
+    bool     by_fp;
+    uint32_t cfa, fp; /* less than 2^23 */
+};
+
+/* rt_unwind_plain -- the rule for the code at pc.  Returns: false if it is not so plain. */
+bool rt_unwind_plain(const struct rt_module *m, uintptr_t pc, struct rt_plain_rule *rule);
+
 /* rt_unwind_function -- where the function at pc starts and ends.  Returns: false if unknown. */
 bool rt_unwind_function(const struct rt_module *m, uintptr_t pc, uintptr_t *start, uintptr_t *end);
 

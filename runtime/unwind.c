@@ -591,6 +591,45 @@ find_cfa(const struct rt_walk *w, const struct machine *m, uintptr_t *cfa)
     return !o.failed;
 }
 
+/* find_row -- the row for pc in m, whose description is *d.  Returns: false if there is none. */
+static bool
+find_row(const struct rt_module *module, uintptr_t pc, struct description *d, struct machine *m)
+{
+    if (!find_description(module, pc, d) || d->return_register >= RT_REG_COUNT)
+        return false;
+    memset(m, 0, offsetof(struct machine, saved));
+    m->saved_count = 0;
+    m->d = d;
+    m->location = d->start;
+    m->end = (const unsigned char *)module->hi;
+    if (!run(m, d->common, UINTPTR_MAX))
+        return false;
+    m->initial = m->row;
+    return run(m, d->own, pc);
+}
+
+bool
+rt_unwind_plain(const struct rt_module *module, uintptr_t pc, struct rt_plain_rule *rule)
+{
+    struct description d;
+    struct machine     m;
+    const struct rule *back, *fp = &m.row.rule[RT_REG_FP];
+    const int64_t      limit = INT64_C(1) << 23;
+
+    if (!find_row(module, pc, &d, &m) || d.signal_frame || m.row.cfa_expression != NULL)
+        return false;
+    back = &m.row.rule[d.return_register];
+    if (back->kind != AT_CFA || back->n != -(int64_t)sizeof pc ||
+        (m.row.cfa_register != RT_REG_SP && m.row.cfa_register != RT_REG_FP) ||
+        m.row.cfa_offset < 0 || m.row.cfa_offset >= limit ||
+        (fp->kind != SAME && fp->kind != AT_CFA) || fp->n > 0 || fp->n <= -limit)
+        return false;
+    rule->by_fp = m.row.cfa_register == RT_REG_FP;
+    rule->cfa = (uint32_t)m.row.cfa_offset;
+    rule->fp = fp->kind == AT_CFA ? (uint32_t)-fp->n : 0;
+    return true;
+}
+
 /* Some 2 kB: an alternate stack has room for it (signal.c). */
 bool
 rt_unwind_step(const struct rt_module *module, struct rt_walk *w, bool *end)
@@ -600,17 +639,7 @@ rt_unwind_step(const struct rt_module *module, struct rt_walk *w, bool *end)
     struct machine     machine, *m = &machine;
     uintptr_t          cfa;
 
-    if (!find_description(module, pc, &d) || d.return_register >= RT_REG_COUNT)
-        return false;
-    memset(m, 0, offsetof(struct machine, saved));
-    m->saved_count = 0;
-    m->d = &d;
-    m->location = d.start;
-    m->end = (const unsigned char *)module->hi;
-    if (!run(m, d.common, UINTPTR_MAX))
-        return false;
-    m->initial = m->row;
-    if (!run(m, d.own, pc) || !find_cfa(w, m, &cfa))
+    if (!find_row(module, pc, &d, m) || !find_cfa(w, m, &cfa))
         return false;
 
     const struct rule *back = &m->row.rule[d.return_register];
