@@ -114,6 +114,8 @@ read_crash(struct ob_report *r, struct ob_raised *p, char *text)
 
         if (p->text[0] == '\0' && line[0] != '\0')
             read_head(p, line);
+        else if (strncmp(line, "fatal error: ", 13) == 0 && strcmp(p->kind, "crash") == 0)
+            (void)snprintf(p->kind, sizeof p->kind, "fatal error");
         if (strncmp(line, "[signal ", 8) == 0 && addr != NULL && code != NULL) {
             p->signal = strncmp(line + 8, "SIGBUS", 6) == 0   ? SIGBUS
                         : strncmp(line + 8, "SIGFPE", 6) == 0 ? SIGFPE

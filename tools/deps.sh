@@ -39,6 +39,8 @@ test     python3-hpack          their header compression
 test     nginx-light            a server we did not write, for the client
 test     chromium               clicks the buttons of the crash lab
 test     procps                 finds leftover processes of a test
+test     binutils               addr2line names the addresses of raw reports (bh_report)
+test     python3-jsonschema     holds reports of panics against their schema
 test     netbase                /etc/services: names of ports
 test     nodejs                 runs the next
 test     node-ws                a WebSocket client and server we did not write
