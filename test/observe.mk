@@ -26,4 +26,19 @@ $(memory)/shared: $(memory)/program.c.o $O/libbulkhead.so
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $^ -Wl,-rpath,'$$ORIGIN' -pthread
 observe_steps += test/observe/memory/test.sh
 
+# What the flight recorder has seen, with go tool trace.
+$O/test/observe/timeline/program: $O/test/observe/timeline/program.c.o $(layers) ; $(link)
+observe_needs += $O/test/observe/timeline/program
+observe_steps += test/observe/timeline/test.py
+
+# Requests for a collector, with OpenTelemetry's decoder and with protoc.
+$O/test/observe/otlp/target: $O/test/observe/otlp/target.c.o $(layers) ; $(link)
+observe_needs += $O/test/observe/otlp/target
+observe_steps += test/observe/otlp/test.py
+
+# Metrics, with promtool and a Prometheus that scrapes a server.
+$O/test/observe/prometheus/program: $O/test/observe/prometheus/program.c.o $(layers) ; $(link)
+observe_needs += $O/test/observe/prometheus/program
+observe_steps += test/observe/prometheus/test.py
+
 all: $(observe_needs)

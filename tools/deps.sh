@@ -43,11 +43,14 @@ test     binutils               addr2line names the addresses of raw reports (bh
 test     python3-jsonschema     holds reports of panics against their schema
 test     netbase                /etc/services: names of ports
 test     nodejs                 runs the next
+test     npm                    fetches decoders of OTLP that Debian has not
+test     protobuf-compiler      decodes OTLP, too
 test     node-ws                a WebSocket client and server we did not write
 test     python3-websockets     and another
 test     haproxy                sends the PROXY protocol
 test     libwslay-dev           WebSocket frames that the fuzzer holds ours against
 test     golang-go              its pprof reads our profiles
+test     prometheus             scrapes our metrics; promtool judges their text
 lint     pmccabe                length of functions
 lint     codespell              spelling of comments and documents
 lint     clang-format           layout of the sources
@@ -80,8 +83,10 @@ if [ "${1-}" = -n ]; then
 fi
 groups=" ${*:-build test} "
 
+# By its own name, or by another that provides it.
 installed() {
-    dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -q '^installed$'
+    dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null | grep -q '^installed$' ||
+        dpkg-query -W -f '${db:Status-Status} ${Provides},\n' | grep -Eq "^installed (.*, )?$1( \(.*\))?,"
 }
 
 missing=()
