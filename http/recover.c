@@ -52,6 +52,7 @@ answer_panic(struct boundary *b, const struct bh_panic *p)
         ht_break(x);
         return BH_ECANCELED;
     }
+    x->pub.panicked = p->kind;
     atomic_fetch_add_explicit(&x->s->panics, 1, memory_order_relaxed);
     ht_report(x->s, x, p, x->carried != NULL ? x->carried : &b->caught, "handler",
               committed ? "aborted" : "500");

@@ -164,6 +164,7 @@ locks(struct bh_http_call *c, void *arg)
 
 static int  observed_status, observed_rc;
 static bool observed_abort;
+static const struct bh_kind *observed_kind;
 
 static int
 observer(struct bh_http_call *c, void *arg)
@@ -173,6 +174,7 @@ observer(struct bh_http_call *c, void *arg)
     observed_rc = bh_http_next(c);
     observed_status = c->status;
     observed_abort = c->aborted;
+    observed_kind = c->panicked;
     return observed_rc;
 }
 
@@ -242,6 +244,7 @@ TEST_REAL(recover, a_panic_is_a_500_and_the_connection_goes_on)
     EXPECT(strstr(answer, "X-Inner") == NULL);
     EXPECT_EQ(observed_status, 500);
     EXPECT_EQ(observed_rc, BH_EPANIC);
+    EXPECT(observed_kind == &bh_kind_string);
     send_text(c, GET("/fine"));
     read_reply(c, answer, SIZE);
     EXPECT_STR(body_of(answer), "fine\n");
@@ -354,7 +357,7 @@ TEST_REAL(recover, a_half_sent_chunked_reply_never_gets_its_last_chunk)
     EXPECT_HAS(answer, "\r\n\r\n4\r\nhalf\r\n");
     EXPECT(strstr(answer, "0\r\n\r\n") == NULL);
     EXPECT_EQ(count_of(answer, "HTTP/1.1 "), 1);
-    EXPECT(observed_abort);
+    EXPECT(observed_abort && observed_kind != NULL);
     EXPECT_EQ(observed_status, 200);
     EXPECT_STR(latest(&f).outcome, "aborted");
     EXPECT_EQ(stats_of(&f).aborted, 1);
@@ -394,7 +397,7 @@ TEST_REAL(recover, an_abort_is_no_panic_and_sends_nothing)
     start(&f);
     talk(&f, GET("/abort"), answer, SIZE);
     EXPECT_STR(answer, "");
-    EXPECT(observed_abort);
+    EXPECT(observed_abort && observed_kind == NULL);
     EXPECT_EQ(stats_of(&f).panics, 0);
     EXPECT_EQ(stats_of(&f).aborted, 1);
     EXPECT_EQ(bh_http_panics(f.s, &report, 1), 0);

@@ -51,6 +51,7 @@ struct bh_http_call {
     int         status;  /* of the reply; 0 until there is one */
     uint64_t    sent;    /* bytes of body given to the reply so far */
     bool        aborted; /* the transfer was broken off: the client sees no valid reply */
+    const struct bh_kind *panicked; /* of the panic that bh_http_recover caught; NULL: none */
 
     struct ht_call *s; /* private */
 };
