@@ -41,4 +41,9 @@ $O/test/observe/prometheus/program: $O/test/observe/prometheus/program.c.o $(lay
 observe_needs += $O/test/observe/prometheus/program
 observe_steps += test/observe/prometheus/test.py
 
+# The static probes, with bpftrace; and spin, over the models of what is lock-free.
+$O/test/observe/probes/target: $O/test/observe/probes/target.c.o $(layers) ; $(link)
+observe_needs += $O/test/observe/probes/target
+observe_steps += test/observe/probes/test.py test/model/check.sh
+
 all: $(observe_needs)

@@ -51,6 +51,9 @@ test     haproxy                sends the PROXY protocol
 test     libwslay-dev           WebSocket frames that the fuzzer holds ours against
 test     golang-go              its pprof reads our profiles
 test     prometheus             scrapes our metrics; promtool judges their text
+test     bpftrace               listens to the static probes
+test     spin                   checks the model of panic transfer
+test     binutils               readelf lists the probes
 lint     pmccabe                length of functions
 lint     codespell              spelling of comments and documents
 lint     clang-format           layout of the sources
