@@ -33,6 +33,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <bulkhead/go/tag.h>
+
 #define NOTICE_TIME BH_SECOND
 
 /* ---- streams --------------------------------------------------------------------- */
@@ -375,6 +377,7 @@ help(void *args)
 {
     struct ht_h2 *h2 = *(struct ht_h2 **)args;
 
+    bh_tag_set(NULL); /* that of the request which made it necessary */
     bh_mutex_lock(&h2->lock);
     h2->helping = false;
     bh_mutex_unlock(&h2->lock);
