@@ -500,11 +500,12 @@ TEST_REAL(heap, another_thread_may_free)
 TEST_REAL(heap, too_many_live_samples_are_lost_not_wrong)
 {
     enum { N = 100 * 1000 };
-    void               **p = malloc(N * sizeof *p);
+    void               **p;
     struct bh_heap_stats stats;
     struct want          w;
 
     START(1);
+    p = malloc(N * sizeof *p);
     for (int i = 0; i < N; i++)
         p[i] = allocate_here(16);
     bh_heap_stats_read(&stats);
