@@ -39,7 +39,7 @@ static _Atomic(struct entry *) entries[SLOTS];
 
 static const char *const methods[] = { "GET",     "HEAD",  "POST",    "PUT",   "DELETE",
                                        "OPTIONS", "PATCH", "CONNECT", "TRACE", "_OTHER" };
-enum { METHODS = sizeof methods / sizeof *methods };
+enum { METHODS = sizeof methods / sizeof *methods, WITH_BODY = 2 /* GET and HEAD have none */ };
 enum { SCHEMES = 2 };
 static const char *const schemes[SCHEMES] = { "http", "https" };
 
@@ -194,7 +194,8 @@ remember(struct entry *e, size_t hash)
 static void
 update(const struct entry *e, struct bh_http_call *c, const struct bh_http_outcome *o)
 {
-    const char *length = bh_http_header(c, "Content-Length");
+    const char *length =
+        e->key.method >= WITH_BODY ? bh_http_header(c, "Content-Length") : NULL;
 
     bh_metric_record(e->duration, (double)o->ns * 1e-9);
     bh_metric_record(e->sent, (double)o->sent);
