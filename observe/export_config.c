@@ -225,11 +225,11 @@ ob_export_configure(struct ob_export_config *c, const struct bh_export_options *
     static const struct bh_export_options none;
     const struct bh_export_options       *o = options != NULL ? options : &none;
     const char                           *disabled = get("OTEL_SDK_DISABLED");
-    const char                           *optin = get("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN");
+    const char                           *opted = get("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN");
 
     *c = (struct ob_export_config){ .quiet = o->quiet };
     c->exception_events =
-        o->exception_events || (optin != NULL && strcmp(optin, "logs/dup") == 0);
+        o->exception_events || (opted != NULL && strcmp(opted, "logs/dup") == 0);
     int rc = configure_numbers(c, o);
     for (int s = 0; s < BH_EXPORT_SIGNALS && rc == 0; s++) {
         if (disabled != NULL && strcasecmp(disabled, "true") == 0)

@@ -121,7 +121,7 @@ exponential_histogram(struct writer *m, const struct bh_metric_point *p)
         for (int i = last; i >= first; i--)
             pb_varint(w, p->buckets[i]);
         pb_end(w, 2, positive);
-        pb_sint(w, 1, info->offset + first);
+        pb_sint(w, 1, info->offset + first - 1);
         pb_end(w, 8, positive);
     }
     pb_fixed64(w, 7, p->buckets[0]);

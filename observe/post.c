@@ -240,12 +240,12 @@ write_request(struct ob_post *p, const struct ob_post_target *t, const char *enc
     return rc == 0 ? ob_post_write(p, body, size, false) : rc;
 }
 
-/* Signals differ in path; over TLS also in whom they trust. */
+/* Signals differ in path, which does not matter. */
 static bool
 same_peer(const struct ob_post_target *a, const struct ob_post_target *b)
 {
-    return a == b || (a->tls == NULL && b->tls == NULL && strcmp(a->host, b->host) == 0 &&
-                      strcmp(a->port, b->port) == 0);
+    return a == b || ((a->tls == NULL) == (b->tls == NULL) && strcmp(a->host, b->host) == 0 &&
+                      strcmp(a->port, b->port) == 0 && strcmp(a->trust, b->trust) == 0);
 }
 
 int

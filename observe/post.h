@@ -23,6 +23,7 @@ struct ob_post_target {
     char *host, *port;
     char *head;             /* request line and fields, without those that depend on the body */
     struct ssl_ctx_st *tls; /* NULL: in the clear */
+    char              *trust;    /* which files tls was made of */
     bool               loopback; /* the host's name or address says so */
 };
 

@@ -171,6 +171,12 @@ is_loopback(const char *host)
            (n > 10 && strcmp(host + n - 10, ".localhost") == 0);
 }
 
+static const char *
+text_or_empty(const char *text)
+{
+    return text != NULL ? text : "";
+}
+
 int
 ob_post_target_init(struct ob_post_target *t, const struct ob_post_options *o)
 {
@@ -184,7 +190,10 @@ ob_post_target_init(struct ob_post_target *t, const struct ob_post_options *o)
         t->head = calloc(1, HEAD_MAX);
         if (asprintf(&t->port, "%u", u.port) < 0)
             t->port = NULL;
-        if (t->host == NULL || t->head == NULL || t->port == NULL)
+        if (asprintf(&t->trust, "%s\n%s\n%s", text_or_empty(o->certificate),
+                     text_or_empty(o->client_certificate), text_or_empty(o->client_key)) < 0)
+            t->trust = NULL;
+        if (t->trust == NULL || t->host == NULL || t->head == NULL || t->port == NULL)
             rc = bh_fail(-ENOMEM, "no memory for the collector's URL");
     }
     if (rc == 0) {
@@ -205,6 +214,7 @@ ob_post_target_fini(struct ob_post_target *t)
     free(t->host);
     free(t->port);
     free(t->head);
+    free(t->trust);
     SSL_CTX_free(t->tls);
     *t = (struct ob_post_target){ 0 };
 }
