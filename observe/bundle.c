@@ -34,19 +34,37 @@ enum { DIR_MODE = 0700, FILE_MODE = 0600, REPORTS = 4096, FILES = 64, NAME = 64 
 
 static const char letters[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
+/* make_noise -- 16 digits to the base 32. */
+static void
+make_noise(unsigned char noise[16])
+{
+    if (getrandom(noise, 16, GRND_NONBLOCK) != 16)
+        for (int i = 0; i < 16; i++)
+            noise[i] = (unsigned char)((uint64_t)ob_now() >> (i % 8 * 5));
+    for (int i = 0; i < 16; i++)
+        noise[i] %= 32;
+    noise[0] %= 16; /* room to count up from here */
+}
+
 void
 ob_id_make(char id[OB_ID + 1], int64_t time_ns)
 {
-    uint64_t      ms = (uint64_t)time_ns / 1000000;
-    unsigned char noise[16];
+    static unsigned char noise[16];
+    static uint64_t      latest;
+    uint64_t             ms = (uint64_t)time_ns / 1000000;
 
-    if (getrandom(noise, sizeof noise, GRND_NONBLOCK) != (ssize_t)sizeof noise)
-        for (size_t i = 0; i < sizeof noise; i++)
-            noise[i] = (unsigned char)((uint64_t)ob_now() >> (i % 8 * 5));
+    if (ms > latest) {
+        latest = ms;
+        make_noise(noise);
+    } else { /* of the same millisecond, or the clock went back: after the one before all the same */
+        ms = latest;
+        for (int i = 15; i >= 0 && (noise[i] = (noise[i] + 1) % 32) == 0; i--)
+            continue;
+    }
     for (int i = 9; i >= 0; i--, ms /= 32)
         id[i] = letters[ms % 32];
     for (int i = 0; i < 16; i++)
-        id[10 + i] = letters[noise[i] % 32];
+        id[10 + i] = letters[noise[i]];
     id[OB_ID] = '\0';
 }
 

@@ -29,8 +29,10 @@
 #include <bulkhead/go/sync.h>
 #include <bulkhead/go/timer.h>
 #include <bulkhead/http/json.h>
+#include <bulkhead/observe/export.h>
 #include <bulkhead/observe/report.h>
 
+#include "collector_fixture.h"
 #include "http_fixture.h"
 
 #define WAIT (8 * BH_SECOND)
@@ -742,4 +744,33 @@ TEST_REAL(report, a_request_is_named_and_its_secrets_are_not)
     EXPECT(strstr(json, "\"X-Plain\",\"plain\"") != NULL ||
            strstr(json, "\"x-plain\",\"plain\"") != NULL);
     EXPECT(strstr(json, "[redacted]") != NULL);
+}
+
+/* ---- for the exporter -------------------------------------------------------------------- */
+
+TEST_REAL(report, a_collector_is_told_as_an_exception)
+{
+    struct place     p;
+    struct collector c;
+
+    collector_start(&c);
+    BH_DEFER(collector_stop, &c);
+    EXPECT_EQ(bh_export_start(&(struct bh_export_options){ .endpoint = c.url, .quiet = true }),
+              0);
+    EXPECT_EQ(bh_report_export(), 0);
+    place_start(&p, &(struct bh_report_options){ 0 });
+    BH_DEFER(place_remove, &p);
+    EXPECT_EQ(recovers(panic_named, "for the collector"), BH_EPANIC);
+    const struct bh_json *j = place_report(&p);
+    EXPECT_EQ(bh_export_stop(WAIT), 0);
+    const char *id = bh_json_text(j, "id", "?");
+    const char *wanted[] = { "exception.type",
+                             "exception.message",
+                             "for the collector",
+                             "exception.stacktrace",
+                             "panic_named(...)",
+                             "bulkhead.panic.report_id",
+                             id };
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++)
+        EXPECT(memmem(c.body, c.body_size, wanted[i], strlen(wanted[i])) != NULL);
 }

@@ -96,6 +96,12 @@ typedef int bh_report_part_fn(int fd, int64_t deadline, void *arg);
 /* bh_report_add -- Returns: 0; -EINVAL for a bad name; -EEXIST; -ENOSPC beyond 16.  name: static. */
 int bh_report_add(const char *name, bh_report_part_fn *fn, void *arg);
 
+/*
+ * bh_report_profiles -- add the profiles that are recorded: goroutine, cpu, heap, block and mutex;
+ * of the last three also what changed since the report before.  Returns: 0 or -ENOSPC.
+ */
+int bh_report_profiles(void);
+
 /* A number of the "world" of a report: queued log lines, dropped spans.  name: static. */
 typedef uint64_t bh_report_number_fn(void *arg);
 int              bh_report_add_number(const char *name, bh_report_number_fn *fn, void *arg);
@@ -114,6 +120,8 @@ struct bh_report_summary {
     bool          sampled, suppressed;
 };
 typedef void bh_report_listener_fn(const struct bh_report_summary *s, void *arg);
+/* bh_report_export -- each is a log record "exception" for bh_export_log.  Returns: as bh_report_listen. */
+int bh_report_export(void);
 /* bh_report_listen -- called on the reporter's thread, for each panic.  Returns: 0; -ENOSPC beyond 4. */
 int bh_report_listen(bh_report_listener_fn *fn, void *arg);
 

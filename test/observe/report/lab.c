@@ -1,7 +1,7 @@
 /*
  * lab.c -- panics of every kind, for test.py to look at the reports.
  *
- *     lab DIRECTORY WHAT [raw]
+ *     lab DIRECTORY WHAT [raw | profiles]
  *
  * WHAT: contained, recovered, repanic, nested, fault, request, storm; and ends of the process:
  * fatal (an uncaught panic), suppressed (one after many like it), invariant (bh_fatal),
@@ -168,10 +168,12 @@ main(int argc, char **argv)
     bool raw = argc == 4 && strcmp(argv[3], "raw") == 0;
 
     if (argc < 3 || argc > 4) {
-        (void)fprintf(stderr, "usage: lab DIRECTORY WHAT [raw]\n");
+        (void)fprintf(stderr, "usage: lab DIRECTORY WHAT [raw | profiles]\n");
         return 1;
     }
     bh_set_hooks(&(struct bh_hooks){ .panic = bh_report_event });
+    if (argc == 4 && strcmp(argv[3], "profiles") == 0 && bh_report_profiles() < 0)
+        return 1;
     int rc = bh_report_start(&(struct bh_report_options){ .directory = argv[1],
                                                           .service = "kitchen",
                                                           .version = "3",

@@ -165,8 +165,26 @@ def crashes():
         expect("none: no report", run(d, "none").returncode == 0 and ids(d) == [])
 
 
+def profiles():
+    """A bundle's profiles, read by pprof; what is not recorded is missing by name."""
+    with tempfile.TemporaryDirectory() as d:
+        run(d, "contained", "profiles")
+        path = os.path.join(d, ids(d)[0])
+        r = check("profiles", path)
+        for file in "goroutine.pb.gz", "cpu.pb.gz", "heap.pb.gz", "heap_delta.pb.gz", "block.pb.gz", "mutex_delta.pb.gz":
+            missing = [m["why"] for m in r["missing"] if m["what"] == file]
+            there = os.path.exists(os.path.join(path, file))
+            expect(f"profiles: {file} is there or missing, with the reason", there != bool(missing), (missing, os.listdir(path)))
+            if there:
+                done = subprocess.run(["go", "tool", "pprof", "-raw", os.path.join(path, file)], capture_output=True,
+                                      text=True, timeout=120)
+                expect(f"profiles: pprof reads {file}", done.returncode == 0 and "Samples:" in done.stdout, done.stderr)
+        expect("profiles: that of goroutines is always there", os.path.exists(os.path.join(path, "goroutine.pb.gz")))
+
+
 outcomes()
 crashes()
+profiles()
 tool_test.test(expect, run, ids, bh_report)
 print(f"report: {passed} passed, {failed} failed")
 sys.exit(failed != 0)

@@ -1,0 +1,187 @@
+/*
+ * observe_panic.c -- what reporting adds to a panic.
+ *
+ *     capture      us before the first deferred call, of a panic that gets a report; and ms that
+ *                  the reporter's thread works on it
+ *     capture_10k  the same among 10,000 goroutines
+ *     suppressed   us of a panic and recover that the limiter leaves without a report
+ *     off          us of one with nothing started, for comparison
+ *
+ * Run with a name as argument; prints "metric<TAB>value".  Reports go to a directory that is
+ * removed again.
+ */
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <bulkhead/go/chan.h>
+#include <bulkhead/go/hooks.h>
+#include <bulkhead/go/panic.h>
+#include <bulkhead/go/timer.h>
+#include <bulkhead/observe/report.h>
+
+#include "bench.h"
+
+enum { MANY = 10000, ROUNDS = 30, SUPPRESSED = 20000 };
+
+static struct bh_kind kinds[ROUNDS];
+static char           directory[] = "/tmp/bulkhead_bench_XXXXXX";
+
+static int
+raise_kind(const struct bh_kind *kind)
+{
+    BH_RECOVER(p) {
+        (void)p;
+        return 1;
+    }
+    bh_panic_value(kind, (const void *)1);
+    return 0;
+}
+
+struct sleeper {
+    struct bh_chan *gate;
+};
+
+static void
+sleeper(void *args)
+{
+    (void)bh_recv(((struct sleeper *)args)->gate, NULL);
+}
+
+static void
+start(void)
+{
+    struct bh_report_options o = { .directory = directory, .fd = -1, .per_minute = 600 };
+
+    if (mkdtemp(directory) == NULL || bh_report_start(&o) < 0)
+        exit(1);
+}
+
+static void
+stop(void)
+{
+    char path[300], file[600];
+    DIR *all, *d;
+
+    bh_report_stop();
+    if ((all = opendir(directory)) == NULL)
+        return;
+    for (struct dirent *e, *f; (e = readdir(all)) != NULL;) {
+        (void)snprintf(path, sizeof path, "%s/%.255s", directory, e->d_name);
+        d = e->d_name[0] != '.' ? opendir(path) : NULL;
+        while (d != NULL && (f = readdir(d)) != NULL) {
+            (void)snprintf(file, sizeof file, "%s/%.255s", path, f->d_name);
+            (void)unlink(file);
+        }
+        if (d != NULL)
+            (void)closedir(d);
+        (void)rmdir(path);
+    }
+    (void)closedir(all);
+    (void)rmdir(directory);
+}
+
+static int
+by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* reports -- a panic of a new kind each time; the medians. */
+static void
+reports(const char *capture_name, const char *reporter_name)
+{
+    static char            names[ROUNDS][16];
+    double                 capture[ROUNDS], reporter[ROUNDS];
+    struct bh_report_stats stats;
+
+    start();
+    for (int i = 0; i < ROUNDS; i++) {
+        (void)snprintf(names[i], sizeof names[i], "kind %d", i);
+        kinds[i].name = names[i];
+        (void)raise_kind(&kinds[i]);
+        if (!bh_report_flush(10 * BH_SECOND))
+            exit(1);
+        bh_report_stats(&stats);
+        capture[i] = (double)stats.capture_ns / 1e3;
+        reporter[i] = (double)stats.report_ns / 1e6;
+    }
+    stop();
+    qsort(capture, ROUNDS, sizeof *capture, by_value);
+    qsort(reporter, ROUNDS, sizeof *reporter, by_value);
+    bench_print(capture_name, capture[ROUNDS / 2]);
+    bench_print(reporter_name, reporter[ROUNDS / 2]);
+}
+
+static void
+run_one(void *args)
+{
+    (void)args;
+    reports("observe_capture_us", "observe_reporter_ms");
+}
+
+static void
+run_many(void *args)
+{
+    struct bh_chan *gate = BH_CHAN(int, 0);
+
+    (void)args;
+    for (int i = 0; i < MANY; i++)
+        bh_go(sleeper, &(struct sleeper){ gate });
+    bh_sleep(BH_SECOND / 100);
+    reports("observe_capture_10k_us", "observe_reporter_10k_ms");
+    bh_close(gate);
+    while (bh_goroutine_count() > 1)
+        bh_yield();
+    bh_chan_unref(gate);
+}
+
+/* each_us -- of so many panics of one kind. */
+static double
+each_us(int count)
+{
+    int64_t began = bench_now();
+
+    for (int i = 0; i < count; i++)
+        (void)raise_kind(&kinds[0]);
+    return (double)(bench_now() - began) / 1e3 / count;
+}
+
+static void
+run_off(void *args)
+{
+    (void)args;
+    kinds[0].name = "kind";
+    bench_print("observe_off_us", each_us(SUPPRESSED));
+}
+
+static void
+run_suppressed(void *args)
+{
+    (void)args;
+    kinds[0].name = "kind";
+    start();
+    (void)raise_kind(&kinds[0]);
+    if (!bh_report_flush(10 * BH_SECOND))
+        exit(1);
+    bench_print("observe_suppressed_us", each_us(SUPPRESSED));
+    stop();
+}
+
+int
+main(int argc, char **argv)
+{
+    static const struct bench tests[] = {
+        { "capture", 2, run_one },
+        { "capture_10k", 2, run_many },
+        { "suppressed", 2, run_suppressed },
+        { "off", 2, run_off },
+        { NULL, 0, NULL },
+    };
+
+    bh_set_hooks(&(struct bh_hooks){ .panic = bh_report_event });
+    return bench_main(tests, argc, argv);
+}
