@@ -1,11 +1,11 @@
 /*
  * buckets.c -- which bucket of a histogram takes a value.
  *
- * Exponential buckets are those of OpenTelemetry and of Prometheus's native histograms at scale 3:
- * bounds are powers of 2^(1/8), and a bucket holds (lower, upper].  The exponent of a double gives
- * the power of two; the top four bits of its fraction a sixteenth of that, in which at most one bound
- * lies; one comparison decides.  The first bucket takes all up to the least bound, zero and negative ones
- * included, the last all above the greatest.
+ * Exponential buckets are those of OpenTelemetry and of Prometheus's native histograms at
+ * scale 3: bounds are powers of 2^(1/8), and a bucket holds (lower, upper].  The exponent of
+ * a double gives the power of two; the top four bits of its fraction a sixteenth of that, in
+ * which at most one bound lies; one comparison decides.  The first bucket takes all up to the
+ * least bound, zero and negative ones included, the last all above the greatest.
  */
 
 #include "series.h"

@@ -1,10 +1,11 @@
 /*
  * example.c -- exemplars: for a bucket, the trace of a request that fell into it.
  *
- * A slot is shared by all threads and replaced once a second at most, so the usual price is reading
- * a coarse clock.  Writers try, and leave it if another writes; readers try, and leave the slot out
- * (series.h, struct ob_example: words are released after `seq` has become odd).  In between there is
- * nothing that could fail.  Slots are made at a series' first traced request.
+ * A slot is shared by all threads and replaced once a second at most, so the usual price is
+ * reading a coarse clock.  Writers try, and leave it if another writes; readers try, and
+ * leave the slot out (series.h, struct ob_example: words are released after `seq` has become
+ * odd).  In between there is nothing that could fail.  Slots are made at a series' first
+ * traced request.
  */
 
 #include "series.h"

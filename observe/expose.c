@@ -7,9 +7,9 @@
  *     shop_orders_total 7                     shop_orders_total 7 # {trace_id="..."} 1 1795563254.123
  *                                             # EOF
  *
- * Exponential histograms are shown with the bounds that are powers of two: the fine ones are for
- * OTLP.  OpenMetrics has exemplars and units, and writes a whole bound as "1.0".  Samples "_created"
- * are left out: Prometheus makes a series of each, twice the number for nothing.
+ * Exponential histograms are shown with the bounds that are powers of two: the fine ones are
+ * for OTLP.  OpenMetrics has exemplars and units, and writes a whole bound as "1.0".  Samples
+ * "_created" are left out: Prometheus makes a series of each, twice the number for nothing.
  *
  * Numbers are written the same in every locale.  The text is made in memory, as a scraper that
  * is slow must see one moment, and its length.

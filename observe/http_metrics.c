@@ -4,10 +4,10 @@
  * Names and labels are OpenTelemetry's semantic conventions for HTTP servers.  A route is a
  * template, a method one of a few, so what clients send makes no series.
  *
- * Finding the series of a request by six strings costs as much as all updates together, so they
- * are remembered in a table by the route's address and some small numbers: open addressing, filled by
- * compare-and-swap, never emptied.  The route's text is compared too: another server's route may
- * come to lie at the address of one that is gone.
+ * Finding the series of a request by six strings costs as much as all updates together, so
+ * they are remembered in a table by the route's address and some small numbers: open
+ * addressing, filled by compare-and-swap, never emptied.  The route's text is compared too:
+ * another server's route may come to lie at the address of one that is gone.
  */
 
 #include "series.h"

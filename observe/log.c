@@ -2,11 +2,12 @@
  * log.c -- the side of the logger that callers see: a line becomes a record in a ring.
  *
  * The record is built on the caller's stack: the caller's pointers are followed there, so one
- * that is bad faults before the ring is touched, and that is the panic of who passed it.  Only
- * then is it copied, whole, into the ring of the thread.  Nothing here parks, so the goroutine is on
- * one thread all the time.
+ * that is bad faults before the ring is touched, and that is the panic of who passed it.
+ * Only then is it copied, whole, into the ring of the thread.  Nothing here parks, so the
+ * goroutine is on one thread all the time.
  *
- * No allocation, no lock; a system call at a thread's first line, and where the writer must be woken.
+ * No allocation, no lock; a system call at a thread's first line, and where the writer must
+ * be woken.
  */
 
 #include "log.h"

@@ -6,11 +6,12 @@
  *
  *     10:09:53.123456 INFO  order placed  id=o-17 quantity=3  goroutine=42 trace=4bf92f...
  *
- * Runs on the writer's thread, and at a crash in a signal handler: so numbers are made here, without
- * stdio, whose decimal sign depends on the locale besides.  Doubles show up to 15 digits.
+ * Runs on the writer's thread, and at a crash in a signal handler: so numbers are made here,
+ * without stdio, whose decimal sign depends on the locale besides.  Doubles show up to 15
+ * digits.
  *
- * Texts are bytes as the program gave them, and must not forge a line or a terminal's state: what
- * is not UTF-8 becomes U+FFFD, control characters are escaped.
+ * Texts are bytes as the program gave them, and must not forge a line or a terminal's state:
+ * what is not UTF-8 becomes U+FFFD, control characters are escaped.
  */
 
 #include "log.h"

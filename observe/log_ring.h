@@ -5,13 +5,14 @@
  * log_ring.h -- lines on their way from the threads that log to the thread that writes.
  *
  * Each thread that logs has a ring of bytes to itself: it alone moves `head`, and who drains,
- * one at a time, alone moves `tail`.  Both only grow; a place is the remainder by the size, a power of
- * two.  A line is a word with its size, then a struct bh_log_record, rounded up to 8 bytes and never
- * broken over the ring's end: a word SKIP there sends the reader to the beginning.
+ * one at a time, alone moves `tail`.  Both only grow; a place is the remainder by the size, a
+ * power of two.  A line is a word with its size, then a struct bh_log_record, rounded up to 8
+ * bytes and never broken over the ring's end: a word SKIP there sends the reader to the
+ * beginning.
  *
- * Rings are made when the logger first starts and are never freed.  A thread takes one when it first
- * logs.  Nobody is told when a thread ends: who drains asks the kernel now and then about the owners
- * of empty rings.
+ * Rings are made when the logger first starts and are never freed.  A thread takes one when
+ * it first logs.  Nobody is told when a thread ends: who drains asks the kernel now and then
+ * about the owners of empty rings.
  */
 
 #include <stdatomic.h>

@@ -6,18 +6,21 @@
  *               write    what the output takes, without ever getting stuck in it
  *               nap      10 ms; after a second without lines, sleep until woken
  *
- * Callers wake the thread only for what cannot wait (errors, a ring half full), or out of sleep.
- * A wake-up that is missed, by the store and the load passing each other, costs a second at most.
+ * Callers wake the thread only for what cannot wait (errors, a ring half full), or out of
+ * sleep. A wake-up that is missed, by the store and the load passing each other, costs a
+ * second at most.
  *
- * The output may be anything: a pipe whose reader is stopped, a full disk, a closed descriptor.  poll
- * says when it takes bytes, and to what may block no more than a page is written at a time, which a pipe
- * that is ready takes whole.  Its mode is not changed: others have it open too.  When it fails, what is in
- * the buffer is lost and counted, and tried anew with the next lines.  While it takes nothing, lines stay in
- * the rings and then are dropped by who logs; but if they are exported too, the thread goes on draining
- * for the exporter's sake, and counts them as OUTPUT_STUCK.
+ * The output may be anything: a pipe whose reader is stopped, a full disk, a closed
+ * descriptor.  poll says when it takes bytes, and to what may block no more than a page is
+ * written at a time, which a pipe that is ready takes whole.  Its mode is not changed: others
+ * have it open too.  When it fails, what is in the buffer is lost and counted, and tried anew
+ * with the next lines.  While it takes nothing, lines stay in the rings and then are dropped
+ * by who logs; but if they are exported too, the thread goes on draining for the exporter's
+ * sake, and counts them as OUTPUT_STUCK.
  *
- * At a crash bh_log_crash drains in place of the thread: it waits shortly for `draining`, never gives it
- * back, and writes by itself.  If it is the thread that crashed, it need not wait.
+ * At a crash bh_log_crash drains in place of the thread: it waits shortly for `draining`,
+ * never gives it back, and writes by itself.  If it is the thread that crashed, it need not
+ * wait.
  */
 
 #include "log.h"

@@ -1,9 +1,9 @@
 /*
  * metric_name.c -- names of metrics and labels: which are good, and what Prometheus calls them.
  *
- * After OpenTelemetry's "Prometheus and OpenMetrics Compatibility": what is no letter, digit, "_" or
- * ":" becomes "_", several of them one; the unit, spelled out, is appended unless it is there; a counter's
- * "_total" belongs to its sample, not to its name.
+ * After OpenTelemetry's "Prometheus and OpenMetrics Compatibility": what is no letter, digit,
+ * "_" or ":" becomes "_", several of them one; the unit, spelled out, is appended unless it
+ * is there; a counter's "_total" belongs to its sample, not to its name.
  */
 
 #include "series.h"

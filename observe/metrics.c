@@ -1,14 +1,15 @@
 /*
  * metrics.c -- the registry: metrics by name, series by the values of their labels.
  *
- * Three kinds of list, all appended to by compare-and-swap on the last link, NULL: the metrics, the
- * series of a metric, and the series of a hash chain.  Who wants to add walks to the end, comparing
- * on the way; if somebody was faster at the end, the walk goes on with what they added.  So a name, or
- * a combination of values, cannot be there twice.  A series is first put on its chain, which makes it
- * the one, then on its metric's list, which shows it to readers.
+ * Three kinds of list, all appended to by compare-and-swap on the last link, NULL: the
+ * metrics, the series of a metric, and the series of a hash chain.  Who wants to add walks to
+ * the end, comparing on the way; if somebody was faster at the end, the walk goes on with
+ * what they added.  So a name, or a combination of values, cannot be there twice.  A series
+ * is first put on its chain, which makes it the one, then on its metric's list, which shows
+ * it to readers.
  *
- * All memory is had before anything is linked; what was for nothing is freed (its cells are lost,
- * which takes two threads that meet a new combination at the same moment).
+ * All memory is had before anything is linked; what was for nothing is freed (its cells are
+ * lost, which takes two threads that meet a new combination at the same moment).
  *
  * The number of series of a metric is limited: labels made from what clients send would fill
  * the memory.  Beyond the limit all share one series, marked as OpenTelemetry does it.

@@ -1,11 +1,11 @@
 /*
  * runtime_metrics.c -- what the runtime counts, and the registry itself, as metrics.
  *
- * All are pulled: one reading of bh_runtime_stats sets them, when somebody looks.  Tables say which
- * field is which metric.
+ * All are pulled: one reading of bh_runtime_stats sets them, when somebody looks.  Tables say
+ * which field is which metric.
  *
- * Panics are told by the hook, since only it knows kind and outcome together.  It may run anywhere, so
- * it adds to atomics made beforehand; a panic is rare.
+ * Panics are told by the hook, since only it knows kind and outcome together.  It may run
+ * anywhere, so it adds to atomics made beforehand; a panic is rare.
  */
 
 #include "series.h"

@@ -1,15 +1,16 @@
 /*
  * shard.c -- cells: numbers that each thread adds to on its own.
  *
- * A cell has a number, and a place in every thread's shard.  Only its thread writes there, with a
- * plain load, add and store: no locked instruction, no shared cache line.  The value is the sum over all
- * shards.  A goroutine cannot change threads in the midst of it, since it calls nothing that parks.
+ * A cell has a number, and a place in every thread's shard.  Only its thread writes there,
+ * with a plain load, add and store: no locked instruction, no shared cache line.  The value
+ * is the sum over all shards.  A goroutine cannot change threads in the midst of it, since it
+ * calls nothing that parks.
  *
  *     cell number:  chunk (11 bits), index in it (10 bits)
  *     shard:        chunks, made when the thread first touches one
  *
- * A thread that ends leaves its shard, with all it has counted, on the list, for the next thread
- * to go on with.  Shards and chunks are never freed, so reading needs no lock either.
+ * A thread that ends leaves its shard, with all it has counted, on the list, for the next
+ * thread to go on with.  Shards and chunks are never freed, so reading needs no lock either.
  *
  * A signal handler may not update metrics: it could come between the load and the store.
  */
