@@ -55,7 +55,7 @@ enum went { WROTE, STUCK, FAILED };
 
 static struct {
     pthread_t         thread;
-    bool              running; /* start and stop, one at a time */
+    _Atomic bool      running; /* start and stop, one at a time */
     int               fd;
     bool              plain_file; /* a write to it does not hang */
     bool              exported, has_signals;

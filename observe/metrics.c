@@ -202,38 +202,44 @@ insert(struct bh_metric *m, _Atomic(struct bh_series *) *at, uint64_t hash,
     return made;
 }
 
-/* As bh_metric_series, for values that are kept as they are. */
-static struct bh_series *
-series_of(struct bh_metric *m, const char *const *values, size_t count)
-{
-    uint64_t          hash = hash_values(values, count);
-    struct bh_series *s;
-
-    _Atomic(struct bh_series *) *at = &m->chains[hash & m->chain_mask];
-    s = find(&at, hash, values, count);
-    return s != NULL ? s : insert(m, at, hash, values);
-}
+static struct bh_series *series_of(struct bh_metric *m, const char *const *values, size_t count,
+                                   bool clean);
 
 /* Values that are cut or repaired when they are kept: so they are looked for repaired. */
 static __attribute__((noinline)) struct bh_series *
 series_of_dirty(struct bh_metric *m, const char *const *values, size_t count)
 {
     char        copy[BH_METRIC_LABELS][BH_METRIC_VALUE];
-    const char *clean[BH_METRIC_LABELS];
+    const char *repaired[BH_METRIC_LABELS];
 
     for (size_t i = 0; i < count; i++) {
         (void)ob_utf8_copy(copy[i], sizeof copy[i], values[i]);
-        clean[i] = copy[i];
+        repaired[i] = copy[i];
     }
-    return series_of(m, clean, count);
+    return series_of(m, repaired, count, true);
+}
+
+/* clean: the values are kept as they are. */
+static struct bh_series *
+series_of(struct bh_metric *m, const char *const *values, size_t count, bool clean)
+{
+    uint64_t                     hash = hash_values(values, count);
+    _Atomic(struct bh_series *) *at = &m->chains[hash & m->chain_mask];
+    struct bh_series            *s = find(&at, hash, values, count);
+
+    if (s != NULL)
+        return s;
+    for (size_t i = 0; i < count && !clean; i++) {
+        if (!is_clean(values[i]))
+            return series_of_dirty(m, values, count);
+    }
+    return insert(m, at, hash, values);
 }
 
 struct bh_series *
 bh_metric_series(struct bh_metric *m, const char *const *values, size_t count)
 {
-    uint64_t          hash;
-    struct bh_series *s;
-    bool              usable = m != NULL && count == (size_t)m->info.label_count;
+    bool usable = m != NULL && count == (size_t)m->info.label_count;
 
     for (size_t i = 0; usable && i < count; i++)
         usable = values[i] != NULL;
@@ -241,16 +247,7 @@ bh_metric_series(struct bh_metric *m, const char *const *values, size_t count)
         ob_count(&ob_metric_counts.misused);
         return NULL;
     }
-    hash = hash_values(values, count);
-    _Atomic(struct bh_series *) *at = &m->chains[hash & m->chain_mask];
-    s = find(&at, hash, values, count);
-    if (s != NULL)
-        return s;
-    for (size_t i = 0; i < count; i++) {
-        if (!is_clean(values[i]))
-            return series_of_dirty(m, values, count);
-    }
-    return insert(m, at, hash, values);
+    return series_of(m, values, count, false);
 }
 
 /* ---- metrics --------------------------------------------------------------------- */

@@ -185,8 +185,9 @@ void bh_metric_stats(struct bh_metric_stats *stats);
 /* ---- what is measured for you ---------------------------------------------------- */
 
 /*
- * bh_http_metrics -- observer: rate, errors and duration of each route, requests in
- * flight, sizes; by OpenTelemetry's conventions for HTTP servers.  arg: NULL.
+ * bh_http_metrics -- observer: rate, errors and duration of each route, requests in flight,
+ * sizes; by OpenTelemetry's conventions for HTTP servers.  Inside bh_http_trace, its
+ * exemplars are the traces of requests.  arg: unused.
  */
 bh_http_fn bh_http_metrics;
 
