@@ -9,9 +9,7 @@
  *                       stays as it is until it comes back (m->blocked_*); a
  *                       signal would make system calls of the application fail
  *     running           its thread is sent a signal; the handler copies registers and
- *                       stack and returns (report.c, rt_thread_peek); the copy is
- *                       then walked by the unwind tables, since a function that
- *                       was just interrupted may not have set its frame up
+ *                       stack and returns (report.c, rt_thread_peek)
  *
  * A parked goroutine may be readied and run while we read it.  That is found out
  * afterwards, as with a sequence lock, by three words of the descriptor:
@@ -27,12 +25,10 @@
  * that has used its emergency pages may be so deep that what it stands on can
  * be taken away; its stack is not looked at.
  *
- * Parked ones are walked by frame pointers: no table, no lock, a quarter of a
- * microsecond.  Code without them (libc calling back) ends the walk; `truncated` tells.
- *
- * There is one copy of a running stack, and one module that was found last: running.lock
- * covers them, for the time of one walk, and nothing that is locked is called for
- * but the loader's list.
+ * Stacks are walked by frame pointers, in a tenth of a microsecond, wherever these are to
+ * be trusted (walk.c); else, and in a running goroutine, whose innermost function may
+ * not have set its frame up, by the unwind tables over a copy.  There is one copy,
+ * for everybody: copy.lock covers it for the time of one walk.
  *
  * Nothing is held while the caller's function runs: it may park, panic, or take as
  * long as it likes.
@@ -40,19 +36,19 @@
 
 #include <bulkhead/go/inspect.h>
 
-#include <link.h>
 #include <sched.h>
 
 #include "chan.h"
 #include "cold.h"
 #include "report.h"
 #include "tag.h"
+#include "walk.h"
 
 enum {
     TRIES = 100,        /* for a goroutine that is on its way in or out each time */
     PATIENT_TRIES = 20, /* of them without giving way to others */
     LABELS_SIZE = 512,
-    COPY_SIZE = 64 << 10 /* bytes of a running goroutine's stack that are looked at */
+    COPY_SIZE = 64 << 10 /* bytes of a stack that the tables are used on */
 };
 
 /* What is written down about one goroutine; on the caller's stack. */
@@ -80,6 +76,65 @@ readable(const struct rt_stack *s)
                      : (struct range){ slot + RT_STACK_GUARD_PAGES * RT_PAGE, (uintptr_t)s };
 }
 
+/* ---- by the tables ----------------------------------------------------------------- */
+
+static struct {
+    _Atomic bool lock;
+    _Alignas(16) unsigned char bytes[COPY_SIZE];
+} copy;
+
+static void
+lock_copy(void)
+{
+    while (atomic_exchange_explicit(&copy.lock, true, memory_order_acquire))
+        sched_yield();
+}
+
+static void
+unlock_copy(void)
+{
+    atomic_store_explicit(&copy.lock, false, memory_order_release);
+}
+
+/* copy_stack -- [sp, hi), or as much as there is room for.  Returns: how much. */
+__attribute__((no_sanitize("address"))) RT_PEEK static size_t
+copy_stack(uintptr_t sp, uintptr_t hi)
+{
+    size_t size = hi - sp < COPY_SIZE ? hi - sp : COPY_SIZE;
+
+    for (size_t i = 0; i + sizeof sp <= size; i += sizeof sp)
+        *(uintptr_t *)(void *)(copy.bytes + i) = *(const volatile uintptr_t *)(sp + i);
+    return size;
+}
+
+/* walk_tables -- from where w stands, after `n` addresses.  hi: the true end of the stack. */
+static void
+walk_tables(struct rt_walk *w, struct view *v, int n, uintptr_t hi)
+{
+    v->info.depth = n + rt_walk_tables(w, v->pcs + n, v->max_depth - n, &v->info.truncated);
+    v->info.truncated |= w->hi < hi;
+}
+
+static void
+walk_parked_by_tables(uintptr_t sp, uintptr_t hi, struct view *v)
+{
+    lock_copy();
+    struct rt_walk w = { .lo = sp, .hi = sp + copy_stack(sp, hi), .copy = copy.bytes };
+    rt_regs_parked(&w.regs, sp, copy.bytes);
+    walk_tables(&w, v, 0, hi);
+    unlock_copy();
+}
+
+/* ---- each of the four --------------------------------------------------------------- */
+
+/* trusted -- whether what frame pointers gave, from address `from` on, is all there is. */
+static bool
+trusted(const struct view *v, int from)
+{
+    return (!v->info.truncated || v->info.depth == v->max_depth) &&
+           rt_walk_trusted(v->pcs + from, v->info.depth - from);
+}
+
 /* walk_parked -- Returns: false if it is about to leave, or has come back. */
 __attribute__((no_sanitize("address"))) RT_PEEK static bool
 walk_parked(const struct bh_g *g, struct view *v)
@@ -94,9 +149,9 @@ walk_parked(const struct bh_g *g, struct view *v)
         v->info.depth = 1;
         return true;
     }
+    /* In its emergency pages; or a mixture, which the caller notices. */
     if (sp < r.lo || sp >= r.hi || r.hi - sp < RT_PARKED_SIZE || sp % sizeof sp != 0) {
-        v->info.truncated =
-            true; /* in its emergency pages; or a mixture, which the caller notices */
+        v->info.truncated = true;
         return true;
     }
     struct rt_regs regs;
@@ -104,6 +159,8 @@ walk_parked(const struct bh_g *g, struct view *v)
     v->pcs[0] = regs.r[RT_REG_PC];
     v->info.depth = 1 + rt_walk_frames(regs.r[RT_REG_FP], sp, r.hi, v->pcs + 1,
                                        v->max_depth - 1, &v->info.truncated);
+    if (!trusted(v, 0))
+        walk_parked_by_tables(sp, r.hi, v);
     return true;
 }
 
@@ -116,112 +173,50 @@ walk_blocked(const struct bh_g *g, struct view *v)
     if (m == NULL)
         return false;
     uint32_t     blocks = atomic_load_explicit(&m->blocks, memory_order_acquire);
-    uintptr_t    fp = m->blocked_fp;
+    uintptr_t    fp = m->blocked_fp, pc = m->blocked_pc, fn = m->blocked_fn;
     struct range r = readable(g->stack);
     int          n = 0;
 
     if (fp < r.lo || fp >= r.hi)
         return false;
-    if (m->blocked_fn != 0)
-        v->pcs[n++] = m->blocked_fn + 1;
+    v->pcs[n++] = fn + 1;
     if (n < v->max_depth)
-        v->pcs[n++] = m->blocked_pc;
+        v->pcs[n++] = pc;
     v->info.depth =
         n + rt_walk_frames(fp, fp, r.hi, v->pcs + n, v->max_depth - n, &v->info.truncated);
+    if (!trusted(v, 1)) {
+        struct rt_walk w = { .lo = fp, .hi = r.hi };
+
+        rt_regs_set(&w.regs, RT_REG_PC, pc);
+        rt_regs_set(&w.regs, RT_REG_FP, fp);
+        walk_tables(&w, v, 1, r.hi);
+    }
     rt_fence();
     return g->m == m && g->why == RT_WHY_BLOCKING && atomic_load(&m->blocks) == blocks;
-}
-
-static struct {
-    _Atomic bool     lock;
-    struct rt_module module; /* the one found last */
-    _Alignas(16) unsigned char copy[COPY_SIZE];
-} running;
-
-/* The module with code at `pc`, into running.module. */
-struct search {
-    uintptr_t pc;
-    bool      found;
-};
-
-static int
-consider(struct dl_phdr_info *info, size_t size, void *arg)
-{
-    struct search   *s = arg;
-    struct rt_module m = { .lo = UINTPTR_MAX, .bias = info->dlpi_addr };
-
-    (void)size;
-    for (int i = 0; i < info->dlpi_phnum; i++) {
-        const ElfW(Phdr) *p = &info->dlpi_phdr[i];
-        uintptr_t start = info->dlpi_addr + p->p_vaddr, end = start + p->p_memsz;
-
-        if (p->p_type == PT_GNU_EH_FRAME)
-            m.unwind = start;
-        if (p->p_type != PT_LOAD)
-            continue;
-        m.lo = start < m.lo ? start : m.lo;
-        m.hi = end > m.hi ? end : m.hi;
-        if ((p->p_flags & PF_X) != 0 && s->pc >= start && s->pc < end) {
-            m.text_lo = start;
-            m.text_hi = end;
-        }
-    }
-    s->found = m.text_hi != 0;
-    if (s->found)
-        running.module = m;
-    return s->found;
-}
-
-static const struct rt_module *
-module_of(uintptr_t pc)
-{
-    struct search s = { pc, false };
-
-    if (pc >= running.module.text_lo && pc < running.module.text_hi)
-        return &running.module;
-    dl_iterate_phdr(consider, &s);
-    return s.found ? &running.module : NULL;
-}
-
-/* walk_copy -- by the unwind tables; where there are none, by frame pointers. */
-static void
-walk_copy(const struct rt_peek *peek, struct view *v)
-{
-    struct rt_walk w = { .regs = peek->regs,
-                         .lo = peek->lo,
-                         .hi = peek->lo + peek->size,
-                         .copy = peek->copy,
-                         .exact = true };
-    bool           more;
-    int            n = 0;
-
-    running.module = (struct rt_module){ 0 }; /* what was found before may be unloaded by now */
-    do {
-        /* An interrupted instruction gets one added, to be looked up one back as the others. */
-        v->pcs[n++] = w.regs.r[RT_REG_PC] + (w.exact ? 1 : 0);
-        more = rt_walk_next_in(&w, module_of);
-    } while (more && n < v->max_depth);
-    v->info.depth = n;
-    v->info.truncated = more || peek->size < peek->hi - peek->lo;
 }
 
 /* walk_running -- of one that runs on another thread.  One that does not answer is not asked again. */
 RT_PEEK static bool
 walk_running(const struct bh_g *g, struct view *v)
 {
-    struct rt_peek peek = { .room = sizeof running.copy, .copy = running.copy };
+    struct rt_peek peek = { .room = sizeof copy.bytes, .copy = copy.bytes };
     struct rt_m   *m = g->m;
     bool           answered, have;
 
     if (m == NULL)
         return false;
-    while (atomic_exchange_explicit(&running.lock, true, memory_order_acquire))
-        sched_yield();
+    lock_copy();
     answered = rt_thread_peek(m, &peek);
     have = answered && peek.goroutine == v->info.id;
-    if (have)
-        walk_copy(&peek, v);
-    atomic_store_explicit(&running.lock, false, memory_order_release);
+    if (have) {
+        struct rt_walk w = { .regs = peek.regs,
+                             .lo = peek.lo,
+                             .hi = peek.lo + peek.size,
+                             .copy = peek.copy,
+                             .exact = true };
+        walk_tables(&w, v, 0, peek.hi);
+    }
+    unlock_copy();
     if (!answered)
         v->info.truncated = true;
     return have || !answered;
@@ -231,8 +226,19 @@ walk_running(const struct bh_g *g, struct view *v)
 static void
 walk_own(const struct bh_g *g, struct view *v, uintptr_t own_frame)
 {
-    v->info.depth = rt_walk_frames(own_frame, own_frame, (uintptr_t)g->stack, v->pcs,
-                                   v->max_depth, &v->info.truncated);
+    uintptr_t hi = (uintptr_t)g->stack;
+
+    v->info.depth =
+        rt_walk_frames(own_frame, own_frame, hi, v->pcs, v->max_depth, &v->info.truncated);
+    if (!trusted(v, 0)) {
+        const uintptr_t *frame = (const uintptr_t *)own_frame;
+        struct rt_walk   w = { .lo = own_frame, .hi = hi };
+
+        rt_regs_set(&w.regs, RT_REG_PC, frame[1]);
+        rt_regs_set(&w.regs, RT_REG_FP, frame[0]);
+        rt_regs_set(&w.regs, RT_REG_SP, own_frame + 2 * sizeof *frame);
+        walk_tables(&w, v, 0, hi);
+    }
 }
 
 /* ---- one goroutine ----------------------------------------------------------------- */

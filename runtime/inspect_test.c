@@ -26,7 +26,10 @@ settle(void)
         bh_yield();
 }
 
-/* Functions to be told apart by address alone: none is larger than its alignment. */
+/*
+ * Functions to be told apart by address alone: none is larger than its alignment, and
+ * what else may be on the same stack is so aligned, too.
+ */
 enum { APART_SIZE = 512 };
 #define APART __attribute__((noinline, aligned(512)))
 
@@ -197,6 +200,45 @@ TEST_SIM(inspect, waiting_time_is_told)
     bh_close(c);
     settle();
     bh_chan_unref(c);
+}
+
+/* ---- beneath code without frame pointers ------------------------------------------- */
+
+static struct bh_chan *sorting;
+static int             sorted_by;
+
+APART static int
+compare_patiently(const void *a, const void *b)
+{
+    if (sorted_by++ == 0)
+        bh_recv(sorting, NULL);
+    return *(const int *)a - *(const int *)b;
+}
+
+APART static void
+sort_slowly(void *args)
+{
+    int numbers[] = { 5, 3, 4, 1, 2 };
+
+    (void)args;
+    qsort(numbers, 5, sizeof *numbers, compare_patiently);
+    __asm__ volatile("" : : "r"(numbers) : "memory");
+}
+
+TEST(inspect, goroutine_parked_beneath_libc_shows_who_called_libc)
+{
+    struct seen s;
+
+    sorting = BH_CHAN(int, 0);
+    bh_go_with(&(struct bh_go_options){ .name = "sorter" }, sort_slowly, NULL);
+    settle();
+    s = look_for("sorter", BH_GOROUTINE_DEPTH);
+    EXPECT_SHOWS(&s, compare_patiently);
+    EXPECT_SHOWS(&s, sort_slowly);
+    EXPECT(!s.info.truncated);
+    bh_close(sorting);
+    settle();
+    bh_chan_unref(sorting);
 }
 
 /* ---- those that run --------------------------------------------------------------- */
@@ -427,7 +469,7 @@ static int descend(int depth, int (*inner)(struct bh_chan *c), struct bh_chan *c
 static int (*volatile go_down)(int             depth, int (*inner)(struct bh_chan *c),
                                struct bh_chan *c) = descend;
 
-static int
+APART static int
 descend(int depth, int (*inner)(struct bh_chan *c), struct bh_chan *c)
 {
     return depth > 0 ? go_down(depth - 1, inner, c) + 1 : inner(c) + 1;
@@ -445,7 +487,7 @@ descend(int depth, int (*inner)(struct bh_chan *c), struct bh_chan *c)
 WAIT_IN(left)
 WAIT_IN(right)
 
-static void
+APART static void
 alternate(void *args)
 {
     struct pair *p = args;

@@ -27,6 +27,7 @@
 #include <link.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "report.h"
@@ -35,9 +36,9 @@ enum {
     BUCKETS = 4096,
     STRING_BUCKETS = 4096,
     CHUNK_SIZE = 256 << 10,
-    BUDGET = 8 << 20,
-    SESSION = 64,      /* addresses looked up while a crash would have to wait: some 15 ms */
-    BUILD_ID_SIZE = 64 /* bytes of one; 20 is usual */
+    BUDGET = 3 << 20,              /* some 30,000 addresses */
+    SESSION_NS = 10 * 1000 * 1000, /* for which a crash may have to wait */
+    BUILD_ID_SIZE = 64             /* bytes of one; 20 is usual */
 };
 
 struct answer {
@@ -166,25 +167,36 @@ learn(uintptr_t pc)
     atomic_store_explicit(bucket_of(pc), a, memory_order_release);
 }
 
+static int64_t
+real_now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 void
 bh_symbolize_all(const uintptr_t *return_pcs, size_t count)
 {
-    int learned = 0; /* since the lock was taken; 0: it is not ours */
+    int64_t until = 0; /* the end of our session; 0: the lock is not ours */
 
     if (rt_report_mine())
         return;
     for (size_t i = 0; i < count; i++) {
         if (known(return_pcs[i]) != NULL)
             continue;
-        if (learned == 0)
+        if (until == 0) {
             rt_report_begin(-1, -1);
+            until = real_now() + SESSION_NS;
+        }
         learn(return_pcs[i]);
-        if (++learned == SESSION) {
+        if (real_now() > until) {
             rt_report_end();
-            learned = 0;
+            until = 0;
         }
     }
-    if (learned > 0)
+    if (until != 0)
         rt_report_end();
 }
 
