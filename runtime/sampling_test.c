@@ -86,6 +86,7 @@ TEST_REAL(sampling, whoever_called_libc_is_not_left_out)
 
 TEST_REAL(sampling, room_for_few_frames_is_not_overrun)
 {
+    EXPECT_EQ(bh_sampling_begin(nothing, nothing), 0);
     watch();
     room = 2;
     pcs[2] = 77;
@@ -180,6 +181,44 @@ on_end(void)
     ended++;
 }
 
+static atomic_int  holding;
+static atomic_bool release;
+
+static void
+block_thread(void *arg)
+{
+    (void)arg;
+    holding++;
+    while (!release)
+        sched_yield();
+    holding--;
+}
+
+static void
+hold(void *args)
+{
+    (void)args;
+    bh_blocking(block_thread, NULL);
+}
+
+/* More threads blocked than there can be without starting some. */
+static void
+hold_threads(void)
+{
+    for (int i = 0; i < 2 * bh_procs(); i++)
+        bh_go(hold, NULL);
+    while (holding < 2 * bh_procs())
+        bh_sleep(100000);
+}
+
+static void
+release_threads(void)
+{
+    release = true;
+    while (holding > 0)
+        bh_sleep(100000);
+}
+
 struct pinned {
     struct bh_chan *done;
 };
@@ -201,7 +240,9 @@ TEST_REAL(sampling, threads_are_told_of_when_they_start_and_end)
     EXPECT(!bh_recv(done, NULL));
     while (ended == 0) /* the thread ends a little later than its goroutine */
         bh_sleep(100000);
+    hold_threads();
     EXPECT(started >= 1);
+    release_threads();
     bh_sampling_end();
     bh_chan_unref(done);
 }
@@ -221,38 +262,13 @@ look(const struct bh_thread_info *t, void *arg)
     return true;
 }
 
-static atomic_int  holding;
-static atomic_bool release;
-
-static void
-block_thread(void *arg)
-{
-    (void)arg;
-    holding++;
-    while (!release)
-        sched_yield();
-    holding--;
-}
-
-static void
-hold(void *args)
-{
-    (void)args;
-    bh_blocking(block_thread, NULL);
-}
-
 TEST_REAL(sampling, threads_are_listed_with_what_made_them_start)
 {
     struct looking l = { .self = (int)syscall(SYS_gettid) };
 
-    for (int i = 0; i < 2 * bh_procs(); i++)
-        bh_go(hold, NULL);
-    while (holding < 2 * bh_procs())
-        bh_sleep(100000);
+    hold_threads();
     bh_threads(look, &l);
     EXPECT_EQ(l.found, 1);
     EXPECT(l.with_stack > 0);
-    release = true;
-    while (holding > 0)
-        bh_sleep(100000);
+    release_threads();
 }
