@@ -286,7 +286,8 @@ step_plainly(struct rt_walk *w, const struct rt_plain_rule *r)
         rt_regs_set(&w->regs, RT_REG_FP, *(const uintptr_t *)(cfa - r->fp));
     w->regs.r[RT_REG_SP] = cfa;
     /* What else is in registers is not followed. */
-    w->regs.known &= 1u << RT_REG_PC | 1u << RT_REG_SP | 1u << RT_REG_FP;
+    w->regs.known &=
+        UINT64_C(1) << RT_REG_PC | UINT64_C(1) << RT_REG_SP | UINT64_C(1) << RT_REG_FP;
     w->exact = false;
     return true;
 }
