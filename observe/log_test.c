@@ -39,7 +39,7 @@ start(struct bh_log_options o)
 }
 
 /* All that was written; static, good until the next call. */
-static const char *
+static char *
 stop(int fd)
 {
     static char text[16 << 20];
@@ -60,6 +60,34 @@ dropped(enum bh_log_drop why)
 
     bh_log_stats(&stats);
     return stats.dropped[why];
+}
+
+/*
+ * Cut the next line off *rest; NULL at the end.  (strstr of a sanitizer looks at all of its text: so
+ * large ones are read by lines.)
+ */
+static char *
+next_line(char **rest)
+{
+    char *line = *rest, *end;
+
+    if (*line == '\0')
+        return NULL;
+    end = rawmemchr(line, '\n');
+    *end = '\0';
+    *rest = end + 1;
+    return line;
+}
+
+/* How many lines have this part; they are cut. */
+static int
+lines_with(char *text, const char *part)
+{
+    int count = 0;
+
+    for (char *line; (line = next_line(&text)) != NULL;)
+        count += strstr(line, part) != NULL;
+    return count;
 }
 
 /* Behind the time, which is right enough if it has this form. */
@@ -466,22 +494,21 @@ log_many(void *arg)
 
 /* Each thread's lines are whole and in order.  Returns: how many there are. */
 static int
-expect_in_order(const char *text, int threads)
+expect_in_order(char *text, int threads)
 {
     int next[64] = { 0 }, lines = 0;
 
-    for (const char *line = text; *line != '\0'; line = strchr(line, '\n') + 1, lines++) {
+    for (char *line; (line = next_line(&text)) != NULL;) {
         const char *event = strstr(line, "\"thread\":");
         int         thread, n;
 
-        if (event == NULL || event > strchr(line, '\n')) {
-            lines--; /* of the log itself, about drops */
+        EXPECT_EQ(line[strlen(line) - 1], '}');
+        if (event == NULL) /* of the log itself, about drops */
             continue;
-        }
         EXPECT_EQ(sscanf(event, "\"thread\":%d,\"line\":%d,\"text\":\"", &thread, &n), 2);
         EXPECT(thread >= 0 && thread < threads && n >= next[thread]);
         next[thread] = n + 1;
-        EXPECT_EQ(strchr(line, '\n')[-1], '}');
+        lines++;
     }
     return lines;
 }
@@ -491,7 +518,7 @@ TEST_REAL(log, lines_of_many_threads_are_whole_in_order_and_accounted_for)
     int         fd = start((struct bh_log_options){ .fd = 0 });
     pthread_t   threads[8];
     struct many m[8];
-    const char *text;
+    char       *text;
 
     for (int i = 0; i < 8; i++) {
         m[i] = (struct many){ i, LINES };
@@ -528,8 +555,7 @@ TEST_REAL(log, goroutines_that_change_threads_lose_no_line)
     int                 fd = start((struct bh_log_options){ .ring_size = 4 << 20 });
     struct many         m[32];
     struct bh_waitgroup all = { .q = { 0 } };
-    const char         *text;
-    int                 lines = 0;
+    int                 lines;
 
     for (int i = 0; i < 32; i++) {
         m[i] = (struct many){ i, 500 };
@@ -537,8 +563,7 @@ TEST_REAL(log, goroutines_that_change_threads_lose_no_line)
         bh_go(log_go, &(struct log_go){ &m[i], &all });
     }
     bh_waitgroup_wait(&all);
-    text = stop(fd);
-    lines = count_of(text, "\"event\":\"hammer\"");
+    lines = lines_with(stop(fd), "\"event\":\"hammer\"");
     EXPECT_EQ(lines + (int)dropped(BH_LOG_RING_FULL), 32 * 500);
 }
 
@@ -557,7 +582,7 @@ TEST_REAL(log, threads_that_ended_leave_their_rings_to_others)
             bh_sleep(30 * BH_MILLISECOND); /* the writer frees them when it has nothing to do */
     }
     EXPECT_EQ(dropped(BH_LOG_NO_RING), 0);
-    EXPECT_EQ(count_of(stop(fd), "\n"), 400);
+    EXPECT_EQ(lines_with(stop(fd), ""), 400);
 }
 
 static _Atomic bool let_go;
@@ -585,7 +610,7 @@ TEST_REAL(log, more_threads_than_rings_are_counted)
     atomic_store(&let_go, true);
     for (int i = 0; i < 140; i++)
         EXPECT_EQ(pthread_join(threads[i], NULL), 0);
-    EXPECT_EQ(count_of(stop(fd), "\"one\"") + (int)dropped(BH_LOG_NO_RING), 140);
+    EXPECT_EQ(lines_with(stop(fd), "\"one\"") + (int)dropped(BH_LOG_NO_RING), 140);
     EXPECT(dropped(BH_LOG_NO_RING) >= 12);
 }
 
@@ -737,8 +762,8 @@ TEST_REAL(log, a_signal_handler_that_logs_breaks_no_line)
     struct sigaction a = { .sa_handler = log_in_handler, .sa_flags = SA_ONSTACK | SA_RESTART };
     timer_t          timer;
     struct sigevent  e = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN };
-    const char      *text;
-    int              lines;
+    char            *text;
+    int              outside = 0, inside = 0;
 
     EXPECT_EQ(sigaction(SIGRTMIN, &a, NULL), 0);
     EXPECT_EQ(timer_create(CLOCK_MONOTONIC, &e, &timer), 0);
@@ -752,11 +777,13 @@ TEST_REAL(log, a_signal_handler_that_logs_breaks_no_line)
     EXPECT_EQ(timer_delete(timer), 0);
     EXPECT(dropped(BH_LOG_RING_FULL) == 0);
     text = stop(fd);
-    lines = count_of(text, "\"event\":\"outside\"");
-    EXPECT_EQ(lines, 20000);
-    EXPECT(count_of(text, "\"event\":\"in a handler\"") > 0);
-    for (const char *line = text; *line != '\0'; line = strchr(line, '\n') + 1)
-        EXPECT(starts_with(line, "{\"time\":\"") && strchr(line, '\n')[-1] == '}');
+    for (char *line; (line = next_line(&text)) != NULL;) {
+        EXPECT(starts_with(line, "{\"time\":\"") && line[strlen(line) - 1] == '}');
+        outside += strstr(line, "\"event\":\"outside\"") != NULL;
+        inside += strstr(line, "\"event\":\"in a handler\"") != NULL;
+    }
+    EXPECT_EQ(outside, 20000);
+    EXPECT(inside > 0);
 }
 
 /* ---- a crash --------------------------------------------------------------------- */
@@ -772,12 +799,12 @@ TEST_REAL(log, a_crash_writes_what_waits_and_itself)
     bh_log_crash("panic: the end\n", 15);
     bh_log(BH_INFO, "too late");
     n = pread(fd, text, sizeof text - 1, 0);
-    EXPECT(n > 0);
+    EXPECT(n > 200);
     text[n] = '\0';
-    EXPECT_EQ(count_of(text, "\"event\":\"waiting\""), 1000);
-    EXPECT_HAS(text,
+    EXPECT_HAS(text + n - 200,
                ",\"level\":\"FATAL\",\"event\":\"crash\",\"text\":\"panic: the end\\n\"}\n");
-    EXPECT_EQ(count_of(text, "too late"), 0);
+    EXPECT_EQ(lines_with(text, "\"event\":\"waiting\""), 1000);
+    EXPECT_EQ(dropped(BH_LOG_NOT_STARTED), 1);
     (void)close(fd);
 }
 

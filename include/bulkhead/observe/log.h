@@ -12,9 +12,10 @@
  *      "quantity":3,"goroutine":42,"trace_id":"4bf92f...","span_id":"00f067..."}
  *
  * bh_log copies the line into a ring of its thread and returns: it never blocks, allocates,
- * locks or panics.  A thread of the logger's own formats and writes.  If the output hangs, fails or
- * is full, lines are dropped and counted by reason; the log says how many once it can.  The goroutine's
- * id, name and labels, and the ids of its request's trace, are on every line.
+ * locks or panics.  A thread of the logger's own formats and writes.  If the output hangs,
+ * fails or is full, lines are dropped and counted by reason; the log says how many once it
+ * can.  The goroutine's id, name and labels, and the ids of its request's trace, are on every
+ * line.
  */
 
 #include <stdbool.h>
@@ -73,11 +74,11 @@ struct bh_log_field {
     ((struct bh_log_field){ "error", BH_FIELD_ERROR_, 0, { .integer = (code) } })
 
 /*
- * bh_log(level, event, fields ...) -- log a line.  event: what happened, the same words every time.
+ * bh_log(level, event, fields ...) -- log a line.  event: what happened, always the same words.
  *
  * level is evaluated twice, the rest not at all when it is off.  Some 2000 bytes are kept of a
  * line: fields that do not fit are cut or left out.
- * Threads: any; not in a signal handler, where nothing happens if it interrupted another bh_log.
+ * Threads: any; not in a signal handler, where nothing happens within another bh_log.
  */
 #define bh_log(level, event, ...)                                                              \
     (bh_log_is_on(level)                                                                       \
@@ -96,8 +97,8 @@ int         bh_log_level_of(const char *name);
 const char *bh_log_level_name(int level); /* "INFO"; static */
 
 /*
- * bh_http_log_level -- handler: GET tells the level, PUT or POST sets it to the query's "level".
- * arg: unused.  Whoever may call it can fill the disk: not for the public.
+ * bh_http_log_level -- handler: GET tells the level, PUT or POST sets it to the query's
+ * "level". arg: unused.  Whoever may call it can fill the disk: not for the public.
  */
 bh_http_fn bh_http_log_level;
 
@@ -118,8 +119,8 @@ struct bh_log_options {
 /*
  * bh_log_start -- begin to write.  Lines logged before are dropped.
  *
- * Returns: 0; -EALREADY; -EINVAL for a level or size out of range; -EBADF for a descriptor that is not
- *          open; -ENOMEM, -EAGAIN: no memory or thread; noted.
+ * Returns: 0; -EALREADY; -EINVAL, a level or size out of range; -EBADF, a descriptor that is
+ *          not open; -ENOMEM, -EAGAIN: no memory or thread; noted.
  * Threads: one at a time, as bh_log_stop.
  */
 int bh_log_start(const struct bh_log_options *options);

@@ -93,7 +93,7 @@ int bh_metric_histogram(const char *name, const char *help, const char *unit,
                         struct bh_series **series);
 
 /*
- * bh_metric_with(metric, value, ...) -- the series with these values, in the order of the labels.
+ * bh_metric_with(metric, value, ...) -- the series with these values, in the labels' order.
  *
  * bh_metric_series: values from an array.  Worth keeping: finding it costs some 50 ns.
  * Returns: the overflow series where there would be too many; NULL for a wrong number of
@@ -135,8 +135,8 @@ struct bh_metric_info {
     int           bound_count; /* of a histogram; it has one bucket more */
     const double *bounds;
     /*
-     * Exponential: bounds[i] is 2^((offset + i) / 2^scale).  To OpenTelemetry the first bucket is
-     * the one of zero, up to bounds[0], and `offset` that of the others.
+     * Exponential: bounds[i] is 2^((offset + i) / 2^scale).  To OpenTelemetry the first
+     * bucket is the one of zero, up to bounds[0], and `offset` that of the others.
      */
     bool exponential;
     int  scale, offset;
@@ -165,7 +165,8 @@ struct bh_metric_point {
  * bh_metric_each -- read everything: fn for each series, those of a metric after one another.
  *
  * Series being updated meanwhile are read at some moment during the call.  fn may do
- * anything; it stops the reading by false.  What it is given is good until it returns, *info for ever.
+ * anything; it stops the reading by false.  What it is given is good until it
+ * returns, *info for ever.
  * Returns: 0; -ECANCELED if fn stopped it; -ENOMEM, noted.
  */
 typedef bool bh_metric_visit_fn(const struct bh_metric_info  *info,
