@@ -361,6 +361,36 @@ TEST_REAL(export, metrics_are_collected_by_a_flush)
     EXPECT(memmem(collector.body, collector.body_size, "test.things", 11) != NULL);
 }
 
+TEST_REAL(export, what_is_lost_is_a_metric_by_reason)
+{
+    char  *text;
+    size_t size;
+
+    EXPECT_EQ(bh_export_metrics(), 0);
+    start_all(COLLECTOR_INVALID, (struct bh_export_options){ 0 });
+    BH_DEFER(stop_all, NULL);
+    put_spans(9, false);
+    EXPECT_EQ(bh_export_flush(5 * BH_SECOND), 0);
+    EXPECT_EQ(bh_export_stop(5 * BH_SECOND), 0);
+    put_spans(2, false);
+    EXPECT_EQ(bh_metric_text(false, &text, &size), 0);
+    static const char *const lines[] = {
+        "\notel_sdk_processor_span_processed_total{error_type=\"\"} 9\n",
+        "\notel_sdk_processor_span_processed_total{error_type=\"already_shutdown\"} 2\n",
+        "\notel_sdk_exporter_span_exported_total{error_type=\"refused\"} 9\n",
+        "\notel_sdk_exporter_span_exported_total{error_type=\"\"} 0\n",
+        "\notel_sdk_processor_span_queue_capacity 4160\n",
+        "\nbulkhead_otlp_dropped_total{signal=\"spans\",reason=\"refused\"} 9\n",
+        "\nbulkhead_otlp_requests_total{signal=\"spans\"} 1\n",
+        "\nbulkhead_otlp_circuit_open{signal=\"logs\"} 0\n",
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        if (strstr(text, lines[i]) == NULL)
+            test_failed(__FILE__, __LINE__, "no %s in %s", lines[i], strstr(text, "otel_sdk"));
+    }
+    free(text);
+}
+
 TEST_REAL(export, gzip_is_used_if_told_so)
 {
     start_all(COLLECTOR_UNAVAILABLE, (struct bh_export_options){ .gzip = 1 });

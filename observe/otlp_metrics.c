@@ -38,9 +38,12 @@ labels(struct pb *w, uint32_t field, const struct bh_metric_info *info,
         pb_end(w, field, mark);
         return;
     }
-    for (int i = info->label_count - 1; i >= 0; i--)
-        ob_otlp_attribute(w, field, info->labels[i], strlen(info->labels[i]), p->values[i],
-                          strlen(p->values[i]));
+    /* An empty value is none, as to Prometheus. */
+    for (int i = info->label_count - 1; i >= 0; i--) {
+        if (p->values[i][0] != '\0')
+            ob_otlp_attribute(w, field, info->labels[i], strlen(info->labels[i]), p->values[i],
+                              strlen(p->values[i]));
+    }
 }
 
 static void

@@ -116,6 +116,13 @@ struct bh_export_stats {
 /* bh_export_stats_read -- Threads: any. */
 void bh_export_stats_read(struct bh_export_stats *stats);
 
+/*
+ * bh_export_metrics -- register these as metrics: otel.sdk.processor.* and otel.sdk.exporter.* by
+ * OpenTelemetry's conventions, and bulkhead.otlp.*.  Once.
+ * Returns: as bh_metric_new.
+ */
+int bh_export_metrics(void);
+
 const char *bh_export_signal_name(enum bh_export_signal signal); /* "spans", "logs", "metrics" */
 const char *bh_export_reason_name(enum bh_export_reason reason); /* "queue_full" */
 
