@@ -64,6 +64,7 @@ int64_t
 ob_names_add(struct ob_names *n, const char *text)
 {
     uint32_t *slot;
+    size_t    size;
 
     if (text == NULL || *text == '\0') {
         if (n->count > 0)
@@ -75,9 +76,11 @@ ob_names_add(struct ob_names *n, const char *text)
     slot = find(n, text);
     if (*slot != 0)
         return *slot - 1;
-    n->text[n->count] = strdup(text);
+    size = strlen(text) + 1;
+    n->text[n->count] = malloc(size);
     if (n->text[n->count] == NULL)
         return -ENOMEM;
+    memcpy(n->text[n->count], text, size);
     *slot = ++n->count;
     return *slot - 1;
 }

@@ -46,12 +46,13 @@ take(struct bh_profile *p, size_t size)
     return at;
 }
 
-/* The number of a name; 0, the empty one, without memory. */
+/* The number of a name; 0, the empty one, without memory, which writing will report. */
 static uint32_t
 name(struct bh_profile *p, const char *text)
 {
     int64_t n = ob_names_add(&p->names, text);
 
+    p->incomplete = p->incomplete || n < 0;
     return n > 0 ? (uint32_t)n : 0;
 }
 
@@ -71,6 +72,10 @@ bh_profile_new(const struct bh_profile_type *types, int count)
     for (int i = 0; i < count; i++) {
         p->types[i] = name(p, types[i].type);
         p->units[i] = name(p, types[i].unit);
+    }
+    if (p->incomplete) {
+        bh_profile_free(p);
+        return NULL;
     }
     return p;
 }

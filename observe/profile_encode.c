@@ -419,7 +419,7 @@ bh_profile_write(const struct bh_profile *p, bool raw, struct bh_profile_bytes *
         return -ENOMEM;
     e->p = p;
     e->raw = raw;
-    ok = ob_names_init(&e->names) == 0;
+    ok = !p->incomplete && ob_names_init(&e->names) == 0;
     for (uint32_t i = 1; ok && i < p->names.count; i++)
         ok = ob_names_add(&e->names, p->names.text[i]) == i;
     if (ok && collect_locations(e)) {

@@ -164,7 +164,10 @@ bh_profile_text(const struct bh_profile *p, const char *name, struct bh_profile_
     FILE                    *out = order != NULL ? open_memstream(&text, &size) : NULL;
     uint32_t                 n = 0;
 
-    if (out == NULL) {
+    if (out == NULL || p->incomplete) {
+        if (out != NULL)
+            (void)fclose(out);
+        free(text);
         free(order);
         return -ENOMEM;
     }

@@ -33,6 +33,7 @@ struct bh_profile {
     int64_t           period, began, duration;
     uint32_t          comments[OB_COMMENTS];
     int               comment_count;
+    bool              incomplete; /* a name could not be kept: it is not to be written */
     struct ob_names   names;
     struct ob_sample *samples;
     uint32_t          count, room;

@@ -48,6 +48,6 @@ observe_steps += test/observe/probes/test.py test/model/check.sh
 
 all: $(observe_needs)
 
-# Allocations of the registry and the logger fail in turn (http/sweep.mk).
-$O/observe/metrics_sweep_test: LDFLAGS += $(sweep.calls:%=-Wl$(comma)--wrap=%)
-$O/observe/metrics_sweep_test: $O/test/faults.c.o
+# Allocations of the registry, the logger and of profiles fail in turn (http/sweep.mk).
+$O/observe/metrics_sweep_test $O/observe/profile_sweep_test: LDFLAGS += $(sweep.calls:%=-Wl$(comma)--wrap=%)
+$O/observe/metrics_sweep_test $O/observe/profile_sweep_test: $O/test/faults.c.o
