@@ -56,7 +56,7 @@ make_odd_ones(void)
                                                    .max_series = 5 },
                       &m) != 0)
         exit(1);
-    bh_metric_add(bh_metric_with(m, "a\"b\\c\nd", "{},= #"), 1);
+    bh_metric_add(bh_metric_with(m, "a\"b\\c\ne", "{},= #"), 1);
     bh_metric_add(bh_metric_with(m, "\xc3\xa4\xf0\x9f\x98\x80", "\xff\xfe"), 2);
     bh_metric_add(bh_metric_with(m, "", ""), -3);
     for (int i = 0; i < 9; i++) {
@@ -116,7 +116,7 @@ serve(void *args)
     bh_http_observe(s, bh_http_metrics, NULL);
     bh_http_use(s, bh_http_recover, NULL);
     bh_http_handle(s, "GET /metrics", bh_http_metrics_page, NULL);
-    bh_http_handle(s, "GET /work/{id}", work, NULL);
+    bh_http_handle(s, "GET /jobs/{id}", work, NULL);
     bh_http_handle(s, "GET /fail", fail, NULL);
     if (bh_http_listen(s, "127.0.0.1:0") != 0)
         exit(1);

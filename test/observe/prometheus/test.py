@@ -118,7 +118,7 @@ def scraped(p):
 
 def values(p):
     check("requests of a route", p.await_value(
-        'http_server_request_duration_seconds_count{http_route="/work/{id}",http_response_status_code="200"}',
+        'http_server_request_duration_seconds_count{http_route="/jobs/{id}",http_response_status_code="200"}',
         "40"))
     check("errors", p.await_value(
         'http_server_request_duration_seconds_count{http_route="/fail",error_type="panic"}', "2"))
@@ -131,7 +131,7 @@ def values(p):
     check("infinity", p.await_value("odd_infinity", "+Inf"))
     check("NaN", p.await_value("odd_nothing", "NaN"))
     labels = sorted((m.get("some_label", ""), m.get("other", ""), v) for m, v in p.query("odd_labels"))
-    for expected in [('a"b\\c\nd', "{},= #", "1"), ("\u00e4\U0001f600", "\ufffd\ufffd", "2"),
+    for expected in [('a"b\\c\ne', "{},= #", "1"), ("\u00e4\U0001f600", "\ufffd\ufffd", "2"),
                      ("", "", "-3"), ("many", "1", "1")]:
         check(f"labels {expected}", expected in labels, labels)
     check("the overflow", p.await_value('odd_labels{otel_metric_overflow="true"}', "7"))
@@ -156,7 +156,7 @@ def main():
                               stderr=subprocess.DEVNULL, text=True)
     address = server.stdout.readline().strip()
     for i in range(40):
-        fetch(f"http://{address}/work/{i}")
+        fetch(f"http://{address}/jobs/{i}")
     for _ in range(2):
         try:
             fetch(f"http://{address}/fail")
