@@ -4,8 +4,9 @@
  *
  * Three steps for one address:
  *
- *     unit      walk .debug_info unit by unit, reading only each unit's first
- *               entry, until one covers the address
+ *     unit      .debug_aranges names it, if the compiler wrote that; else walk
+ *               .debug_info unit by unit, reading only each unit's first entry,
+ *               until one covers the address
  *     function  read that unit's entries in order; DW_TAG_subprogram and, inside
  *               it, every DW_TAG_inlined_subroutine that covers the address
  *               give the chain of names and the lines of the inlined calls
@@ -28,6 +29,8 @@
 #include <string.h>
 
 enum { /* tags, attributes and forms that matter here; DWARF 5, section 7.5 */
+    TAG_ARRAY = 0x01, TAG_CLASS = 0x02, TAG_ENUMERATION = 0x04, TAG_STRUCTURE = 0x13,
+    TAG_SUBROUTINE_TYPE = 0x15, TAG_UNION = 0x17,
     TAG_COMPILE_UNIT = 0x11,
     TAG_INLINED = 0x1d,
     TAG_SUBPROGRAM = 0x2e,
@@ -302,6 +305,7 @@ address_of(const struct unit *u, struct value v)
  */
 enum { ABBREV_MAX = 2048 };
 static struct {
+    const unsigned char *asked; /* the table last looked into */
     const unsigned char *table;
     uint32_t             at[ABBREV_MAX]; /* from table; 0: not declared */
 } abbrevs;
@@ -309,7 +313,7 @@ static struct {
 void
 rt_dwarf_forget(void)
 {
-    abbrevs.table = NULL;
+    abbrevs.table = abbrevs.asked = NULL;
 }
 
 /* pass_abbrev -- skip the attribute list of a declaration. */
@@ -333,9 +337,11 @@ find_abbrev(const struct unit *u, uint64_t code, struct reader *r)
     *r = read_from(u->d->abbrev, u->abbrevs, u->is64);
 
     const unsigned char *table = r->at;
-    bool                 fill = abbrevs.table != table;
+    bool                 filled = abbrevs.table == table;
+    bool                 fill = !filled && abbrevs.asked == table;
 
-    if (!fill && code < ABBREV_MAX) {
+    abbrevs.asked = table; /* one entry of a unit is all that is read of most */
+    if (filled && code < ABBREV_MAX) {
         r->at += abbrevs.at[code];
         return abbrevs.at[code] != 0;
     }
@@ -345,7 +351,7 @@ find_abbrev(const struct unit *u, uint64_t code, struct reader *r)
     }
     const unsigned char *found = NULL;
     for (uint64_t c = uleb(r); c != 0; c = uleb(r)) {
-        if (c < ABBREV_MAX)
+        if (fill && c < ABBREV_MAX)
             abbrevs.at[c] = (uint32_t)(r->at - table);
         if (c == code)
             found = r->at;
@@ -528,12 +534,54 @@ covers(const struct unit *u, const struct entry *e, uint64_t address)
     return address >= low && address < end;
 }
 
+/*
+ * unit_by_aranges -- where the unit with the address starts, by the table that gcc writes for
+ * this; SIZE_MAX if it does not say.  See: DWARF 5, section 6.1.2.
+ */
+static uint64_t
+unit_by_aranges(const struct rt_debug *d, uint64_t address)
+{
+    struct reader all = read_from(d->aranges, 0, false);
+
+    while (all.at < all.end) {
+        const unsigned char *start = all.at;
+        struct reader        r = all;
+        uint64_t             length = fixed(&r, 4);
+
+        if (length == 0xffffffff) {
+            r.is64 = true;
+            length = fixed(&r, 8);
+        }
+        if (length == 0 || length > (uint64_t)(r.end - r.at))
+            break;
+        all.at = r.end = r.at + length;
+        skip(&r, 2); /* version */
+        uint64_t unit = offset(&r);
+        unsigned size = (unsigned)fixed(&r, 1);
+        skip(&r, 1); /* size of a segment selector: none */
+        uint64_t odd = (uint64_t)(r.at - start) % 16; /* pairs are aligned to their size */
+        if (size != 8 || !skip(&r, (16 - odd) % 16))
+            continue;
+        while (r.at < r.end) {
+            uint64_t low = fixed(&r, size), bytes = fixed(&r, size);
+
+            if (address >= low && address - low < bytes)
+                return unit;
+        }
+    }
+    return SIZE_MAX;
+}
+
 static bool
 find_unit(const struct rt_debug *d, uint64_t address, struct unit *u)
 {
     struct entry root;
     uint64_t     size = (uint64_t)(d->info.end - d->info.at);
+    uint64_t     likely = unit_by_aranges(d, address);
 
+    if (likely < size && read_unit(d, likely, u) && read_root(u, &root) &&
+        covers(u, &root, address))
+        return true;
     for (uint64_t at = 0; at < size; at = u->end)
         if (read_unit(d, at, u) && read_root(u, &root) && covers(u, &root, address))
             return true;
@@ -579,6 +627,21 @@ name_of(const struct unit *u, const struct entry *e)
     return NULL;
 }
 
+/* is_type -- whether an entry's children are members, enumerators, parameters: never code. */
+static bool
+is_type(uint64_t tag)
+{
+    switch (tag) {
+    case TAG_ARRAY:
+    case TAG_CLASS:
+    case TAG_ENUMERATION:
+    case TAG_STRUCTURE:
+    case TAG_SUBROUTINE_TYPE:
+    case TAG_UNION: return true;
+    default: return false;
+    }
+}
+
 struct level { /* outermost first */
     const char *name;
     uint64_t    call_file, call_line; /* where the level outside calls it, if inlined */
@@ -607,7 +670,7 @@ find_function(const struct unit *u, uint64_t address, struct level *level)
                 break;
             found_depth = depth;
         }
-        if (code && !here && e.v[SIBLING].kind == ENTRY && e.v[SIBLING].n < u->end &&
+        if (((code && !here) || is_type(e.tag)) && e.v[SIBLING].kind == ENTRY && e.v[SIBLING].n < u->end &&
             u->d->info.at + e.v[SIBLING].n > r.at)
             r.at = u->d->info.at + e.v[SIBLING].n;
         else if (e.children)

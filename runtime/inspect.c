@@ -390,6 +390,8 @@ bh_goroutines(bool (*fn)(const struct bh_goroutine_info *g, void *arg), void *ar
 {
     struct visit to;
 
+    if (rt_threads_frozen()) /* in a crash, perhaps with one of our locks: it has its own way */
+        return 0;
     to.fn = fn;
     to.arg = arg;
     to.own_frame = (uintptr_t)__builtin_frame_address(0);

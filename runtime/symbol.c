@@ -262,6 +262,7 @@ debug_section(struct rt_debug *d, const char *name)
         struct rt_bytes *bytes;
     } known[] = {
         { ".debug_info", &d->info },
+        { ".debug_aranges", &d->aranges },
         { ".debug_abbrev", &d->abbrev },
         { ".debug_line", &d->line },
         { ".debug_str", &d->str },

@@ -27,7 +27,7 @@ struct rt_bytes {
 
 /* The DWARF sections of a file; empty where missing or compressed. */
 struct rt_debug {
-    struct rt_bytes info, abbrev, line, str, line_str, str_offsets, addr, ranges, rnglists;
+    struct rt_bytes info, aranges, abbrev, line, str, line_str, str_offsets, addr, ranges, rnglists;
 };
 
 struct rt_module {

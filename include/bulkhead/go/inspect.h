@@ -51,8 +51,8 @@ struct bh_goroutine_info {
  * max_depth: frames per goroutine, at most BH_GOROUTINE_DEPTH; 0: no stacks, which is
  * several times faster.  fn may do what it likes; *g is good until it returns.
  *
- * Returns: for how many fn was called.
- * Threads: any.
+ * Returns: for how many fn was called; 0 while the process crashes.
+ * Threads: any.  Not in a signal handler.
  */
 int64_t bh_goroutines(bool (*fn)(const struct bh_goroutine_info *g, void *arg), void *arg,
                       int max_depth);
