@@ -176,6 +176,10 @@ bh_http_client_ip(struct bh_http_call *c)
 
     if (client != NULL && client->ip != NULL)
         return client->ip;
+    /* IPv4, as nearly always: it is printed so already, and need not be read and printed again. */
+    size_t digits = strspn(c->peer, "0123456789.");
+    if (digits > 0 && c->peer[digits] == ':')
+        return bh_arena_string(c->arena, c->peer, digits);
     if (is_unix(c) || !peer_address(c, &a))
         return "unix";
     ht_address_put(text, &a);
