@@ -108,7 +108,7 @@ describe_url(struct bh_span *span, const char *url)
     at = memrchr(host, '@', (size_t)(end - host));
     if (at != NULL)
         host = at + 1;
-    ob_put_address(span, "server.address", "server.port", host, (size_t)(end - host));
+    ob_put_address(span, OB_SERVER, host, (size_t)(end - host));
     query = host + strcspn(host, "?#");
 
     size = (size_t)(scheme + 3 - url);
@@ -153,10 +153,7 @@ describe_reply(struct bh_span *span, const struct bh_http_res *res)
                             '\0' };
 
     bh_span_int(span, "http.response.status_code", res->status);
-    bh_span_text(span, "network.protocol.version",
-                 res->version == 20   ? "2"
-                 : res->version == 10 ? "1.0"
-                                      : "1.1");
+    ob_put_version(span, res->version);
     if (res->retries > 0)
         bh_span_int(span, "http.request.resend_count", res->retries);
     if (res->status < 400)
@@ -190,7 +187,7 @@ bh_http_client_traced(struct bh_ctx *ctx, struct bh_http_client *client,
     if (rc < 0) {
         bh_span_text(&span, "error.type", name_of(rc));
         bh_span_status(&span, BH_SPAN_ERROR, bh_error_note());
-    } else {
+    } else if (span.recording) {
         describe_reply(&span, *res);
     }
     return rc;

@@ -25,6 +25,7 @@
 
 #include "http_words.h"
 #include "route.h"
+#include "trace.h"
 
 static const char key;
 
@@ -139,38 +140,44 @@ name_span(struct serving *s)
 }
 
 static void
+describe_peer(struct bh_span *span, struct bh_http_call *c)
+{
+    const char *client = bh_http_client_ip(c);
+    size_t      size = strlen(client);
+
+    if (strncmp(c->peer + (c->peer[0] == '['), client, size) == 0) {
+        ob_put_address(span, OB_CLIENT, c->peer, strlen(c->peer));
+    } else { /* a proxy speaks for it */
+        ob_text(span, OB_KEY("client.address"), client, size);
+        ob_put_address(span, OB_PEER, c->peer, strlen(c->peer));
+    }
+}
+
+/* The span is being recorded and has not ended: see ob_text. */
+static void
 describe_request(struct serving *s)
 {
     struct bh_http_call *c = s->c;
     struct bh_span      *span = s->span;
-    const char          *agent, *client;
+    const char          *agent, *scheme = bh_http_scheme(c);
 
-    bh_span_text(span, "http.request.method", s->method);
+    ob_text(span, OB_KEY("http.request.method"), s->method, strlen(s->method));
     if (s->method[0] == '_')
-        bh_span_bytes(span, "http.request.method_original", c->method, strnlen(c->method, 32));
+        ob_text(span, OB_KEY("http.request.method_original"), c->method,
+                strnlen(c->method, 32));
     if (s->route != NULL)
-        bh_span_text(span, "http.route", s->route->path);
-    bh_span_bytes(span, "url.path", c->path, strnlen(c->path, 255));
-    bh_span_text(span, "url.scheme", bh_http_scheme(c));
+        ob_text(span, OB_KEY("http.route"), s->route->path, strlen(s->route->path));
+    ob_text(span, OB_KEY("url.path"), c->path, strnlen(c->path, 255));
+    ob_text(span, OB_KEY("url.scheme"), scheme, strlen(scheme));
     if (c->query[0] != '\0' && !s->o->no_query)
         ob_put_query(span, "url.query", "", 0, c->query, strlen(c->query));
     if (c->host[0] != '\0')
-        ob_put_address(span, "server.address", "server.port", c->host, strlen(c->host));
-    client = bh_http_client_ip(c);
-    if (strstr(c->peer, client) != NULL) {
-        ob_put_address(span, "client.address", "client.port", c->peer, strlen(c->peer));
-    } else { /* a proxy speaks for it */
-        bh_span_text(span, "client.address", client);
-        ob_put_address(span, "network.peer.address", "network.peer.port", c->peer,
-                       strlen(c->peer));
-    }
-    bh_span_text(span, "network.protocol.version",
-                 c->version == 20   ? "2"
-                 : c->version == 10 ? "1.0"
-                                    : "1.1");
+        ob_put_address(span, OB_SERVER, c->host, strlen(c->host));
+    describe_peer(span, c);
+    ob_put_version(span, c->version);
     agent = bh_http_header(c, "User-Agent");
     if (agent != NULL)
-        bh_span_bytes(span, "user_agent.original", agent, strnlen(agent, 128));
+        ob_text(span, OB_KEY("user_agent.original"), agent, strnlen(agent, 128));
 }
 
 static void
@@ -179,18 +186,17 @@ describe_outcome(struct serving *s)
     struct bh_http_call *c = s->c;
     struct bh_span      *span = s->span;
     const char           status[] = { (char)('0' + c->status / 100 % 10),
-                                      (char)('0' + c->status / 10 % 10), (char)('0' + c->status % 10),
-                                      '\0' };
+                                      (char)('0' + c->status / 10 % 10), (char)('0' + c->status % 10) };
 
     if (c->status != 0)
-        bh_span_int(span, "http.response.status_code", c->status);
-    bh_span_int(span, "http.response.body.size", (int64_t)c->sent);
+        ob_int(span, OB_KEY("http.response.status_code"), c->status);
+    ob_int(span, OB_KEY("http.response.body.size"), (int64_t)c->sent);
     if (c->panicked != NULL || span->record.urgent)
         return; /* says why already */
     if (c->status >= 500)
-        bh_span_text(span, "error.type", status);
+        ob_text(span, OB_KEY("error.type"), status, sizeof status);
     else if (c->aborted)
-        bh_span_text(span, "error.type", "aborted");
+        ob_text(span, OB_KEY("error.type"), "aborted", 7);
     if (c->status >= 500 || c->aborted)
         bh_span_status(span, BH_SPAN_ERROR, s->rc < 0 ? bh_error_text(s->rc) : NULL);
 }

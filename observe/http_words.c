@@ -10,38 +10,74 @@
 
 #include <string.h>
 
+#include "trace.h"
+
 enum { QUERY_SIZE = 384 };
 
 /* ---- addresses ------------------------------------------------------------------- */
 
-void
-ob_put_address(struct bh_span *span, const char *key, const char *port_key, const char *address,
-               size_t size)
+static void
+put_host(struct bh_span *span, enum ob_who who, const char *host, size_t size)
 {
-    const char *colon = memrchr(address, ':', size);
-    size_t      host = size;
-    int64_t     port = 0;
+    if (size > 255)
+        size = 255;
+    if (who == OB_SERVER)
+        ob_text(span, OB_KEY("server.address"), host, size);
+    else if (who == OB_CLIENT)
+        ob_text(span, OB_KEY("client.address"), host, size);
+    else
+        ob_text(span, OB_KEY("network.peer.address"), host, size);
+}
 
-    /* One colon, or one behind a bracket: several without brackets are IPv6 itself. */
-    if (colon != NULL && (colon == memchr(address, ':', size) ||
-                          (address[0] == '[' && colon > address && colon[-1] == ']'))) {
-        const char *digits = colon + 1, *end = address + size;
+static void
+put_port(struct bh_span *span, enum ob_who who, int64_t port)
+{
+    if (who == OB_SERVER)
+        ob_int(span, OB_KEY("server.port"), port);
+    else if (who == OB_CLIENT)
+        ob_int(span, OB_KEY("client.port"), port);
+    else
+        ob_int(span, OB_KEY("network.peer.port"), port);
+}
 
-        while (digits < end && *digits >= '0' && *digits <= '9' && port <= 65535)
-            port = port * 10 + (*digits++ - '0');
-        if (digits == end)
-            host = (size_t)(colon - address);
-        else
-            port = 0;
+void
+ob_put_address(struct bh_span *span, enum ob_who who, const char *address, size_t size)
+{
+    size_t  host = size, digits = size;
+    int64_t port = 0, unit = 1;
+
+    /* The port from its end, as long as there are digits. */
+    while (digits > 0 && address[digits - 1] >= '0' && address[digits - 1] <= '9' &&
+           unit <= 10000) {
+        port += (address[--digits] - '0') * unit;
+        unit *= 10;
     }
+    /* One colon, or one behind a bracket: several without brackets are IPv6 itself. */
+    if (digits > 0 && address[digits - 1] == ':' && port > 0 && port <= 65535 &&
+        (address[0] == '[' ? digits > 1 && address[digits - 2] == ']'
+                           : memchr(address, ':', digits - 1) == NULL))
+        host = digits - 1;
+    else
+        port = 0;
     if (host >= 2 && address[0] == '[' && address[host - 1] == ']') {
         address++;
         host -= 2;
     }
     if (host > 0)
-        bh_span_bytes(span, key, address, host < 255 ? host : 255);
-    if (port > 0 && port <= 65535)
-        bh_span_int(span, port_key, port);
+        put_host(span, who, address, host);
+    if (port > 0)
+        put_port(span, who, port);
+}
+
+void
+ob_put_version(struct bh_span *span, int version)
+{
+    if (version == 11)
+        ob_text(span, OB_KEY("network.protocol.version"), "1.1", 3);
+    else if (version == 20)
+        ob_text(span, OB_KEY("network.protocol.version"), "2", 1);
+    else
+        ob_text(span, OB_KEY("network.protocol.version"), "1.0", 3);
 }
 
 /* ---- queries --------------------------------------------------------------------- */
@@ -98,8 +134,6 @@ ob_put_query(struct bh_span *span, const char *key, const char *before, size_t b
     const char *end = query + size;
     struct out  o;
 
-    if (!span->recording)
-        return;
     o.size = 0;
     add(&o, before, before_size);
     for (const char *at = query; at < end && o.size < sizeof o.text;) {

@@ -7,9 +7,18 @@
 
 #include <bulkhead/observe/trace.h>
 
-/* ob_put_address -- "host:port", "[::1]:80", "host" or a path into one attribute or two. */
-void ob_put_address(struct bh_span *span, const char *key, const char *port_key,
-                    const char *address, size_t size);
+/* Whose address: server.address and server.port, and so on. */
+enum ob_who { OB_SERVER, OB_CLIENT, OB_PEER };
+
+/*
+ * All of these are for a span that is being recorded.
+ *
+ * ob_put_address -- "host:port", "[::1]:80", "host" or a path as one attribute or two.
+ */
+void ob_put_address(struct bh_span *span, enum ob_who who, const char *address, size_t size);
+
+/* ob_put_version -- 10, 11 or 20 as network.protocol.version. */
+void ob_put_version(struct bh_span *span, int version);
 
 /*
  * ob_put_query -- a query without the values of names that sound like secrets: "REDACTED".

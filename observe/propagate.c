@@ -26,52 +26,86 @@ enum {
 
 /* ---- traceparent ----------------------------------------------------------------- */
 
-/* One more than the value of a lower case hexadecimal digit; 0: it is none. */
-static const unsigned char digits_plus_1[256] = {
-    ['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,
-    ['6'] = 7,  ['7'] = 8,  ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12,
-    ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
-};
-
-/* A digit's value; beyond 15 if it is none. */
+/* A digit's value, lower case only; beyond 15 if it is none. */
 static inline unsigned
 digit_of(char c)
 {
-    return digits_plus_1[(unsigned char)c] - 1u;
+    return c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+           : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+                                  : 16;
 }
 
-/* Returns: whether these are digits, and not all zero unless that may be. */
-static bool
-unhex(unsigned char *out, const char *text, size_t bytes, bool may_be_zero)
+typedef unsigned char bytes16 __attribute__((vector_size(16)));
+typedef unsigned char bytes8 __attribute__((vector_size(8)));
+typedef uint16_t      pairs8 __attribute__((vector_size(16)));
+
+/* Sixteen digits at once into eight bytes.  Returns: whether they all are. */
+static inline bool
+unhex16(unsigned char out[8], const char *text)
 {
-    unsigned bad = 0, any = 0;
+    bytes16  c, digit, letter, is_digit, is_letter;
+    pairs8   pair;
+    bytes8   bytes;
+    uint64_t all[2];
 
-    for (size_t i = 0; i < bytes; i++) {
-        unsigned high = digit_of(text[2 * i]), low = digit_of(text[2 * i + 1]);
+    memcpy(&c, text, sizeof c);
+    digit = c - '0';
+    letter = c - 'a';
+    is_digit = (bytes16)(digit < 10);
+    is_letter = (bytes16)(letter < 6);
+    pair = (pairs8)((digit & is_digit) | ((letter + 10) & is_letter));
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    pair = pair << 4 | pair >> 8; /* the first of two is the high one */
+#else
+#error "the order of digits is written for little endian"
+#endif
+    bytes = __builtin_convertvector(pair & 0xff, bytes8);
+    memcpy(out, &bytes, sizeof bytes);
+    c = is_digit | is_letter;
+    memcpy(all, &c, sizeof all);
+    return (all[0] & all[1]) == UINT64_MAX;
+}
 
-        bad |= high | low;
-        any |= out[i] = (unsigned char)(high << 4 | low);
+static inline bool
+is_zero(const unsigned char *id, size_t size)
+{
+    uint64_t word, any = 0;
+
+    for (size_t i = 0; i < size; i += sizeof word) {
+        memcpy(&word, id + i, sizeof word);
+        any |= word;
     }
-    return bad < 16 && (any != 0 || may_be_zero);
+    return any == 0;
+}
+
+/* Two digits; 256 or more if they are none. */
+static inline unsigned
+unhex2(const char *text)
+{
+    unsigned high = digit_of(text[0]), low = digit_of(text[1]);
+
+    return (high | low) < 16 ? high << 4 | low : 256;
 }
 
 int
 bh_traceparent_parse(const char *value, size_t size, struct bh_trace_context *context)
 {
     struct bh_trace_context c;
-    unsigned char           version;
+    unsigned                version, flags;
 
-    if (size < LENGTH || !unhex(&version, value, 1, true) || version == 0xff)
+    if (size < LENGTH || (version = unhex2(value)) >= 0xff)
         return -EBADMSG;
     if (size > LENGTH && (version == 0 || value[LENGTH] != '-'))
         return -EBADMSG;
     if (value[TRACE_AT - 1] != '-' || value[SPAN_AT - 1] != '-' || value[FLAGS_AT - 1] != '-')
         return -EBADMSG;
-    if (!unhex(c.trace_id, value + TRACE_AT, sizeof c.trace_id, false) ||
-        !unhex(c.span_id, value + SPAN_AT, sizeof c.span_id, false) ||
-        !unhex(&c.flags, value + FLAGS_AT, 1, true))
+    if (!unhex16(c.trace_id, value + TRACE_AT) ||
+        !unhex16(c.trace_id + 8, value + TRACE_AT + 16) ||
+        !unhex16(c.span_id, value + SPAN_AT) || (flags = unhex2(value + FLAGS_AT)) > 0xff)
         return -EBADMSG;
-    c.flags &= BH_TRACE_SAMPLED | BH_TRACE_RANDOM;
+    if (is_zero(c.trace_id, sizeof c.trace_id) || is_zero(c.span_id, sizeof c.span_id))
+        return -EBADMSG;
+    c.flags = flags & (BH_TRACE_SAMPLED | BH_TRACE_RANDOM);
     *context = c;
     return 0;
 }

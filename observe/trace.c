@@ -267,7 +267,7 @@ static void
 put_text(struct bh_span *span, enum bh_item_role role, const char *key, const char *value,
          size_t size)
 {
-    if (value == NULL || !span->recording)
+    if (value == NULL || !span->recording || span->ended)
         return;
     ob_put(span, &(struct bh_item){ .role = role,
                                     .key = key,
