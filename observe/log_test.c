@@ -675,6 +675,25 @@ TEST_REAL(log, it_can_be_stopped_while_the_output_hangs)
     (void)close(fds[1]);
 }
 
+TEST_REAL(log, while_the_output_hangs_lines_still_go_to_the_exporter)
+{
+    int                 fds[2];
+    struct bh_log_stats stats;
+
+    EXPECT_EQ(pipe2(fds, O_CLOEXEC), 0);
+    (void)start((struct bh_log_options){ .fd = fds[1], .exported = true });
+    (void)log_too_much();
+    while (dropped(BH_LOG_OUTPUT_STUCK) == 0) {
+        bh_log(BH_INFO, "more");
+        bh_sleep(BH_MILLISECOND);
+    }
+    bh_log_stats(&stats);
+    EXPECT(stats.exported > stats.written);
+    EXPECT_EQ(bh_log_stop(10 * BH_MILLISECOND), -ETIMEDOUT);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+}
+
 TEST_REAL(log, a_reader_that_is_gone_costs_lines_only)
 {
     int fds[2];

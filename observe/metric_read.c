@@ -1,14 +1,24 @@
 /*
- * metric_read.c -- reading all metrics: first those who are asked are asked, then series by series.
+ * metric_read.c -- reading all metrics: first those who are asked are asked, then series by
+ * series.
  *
  * A histogram's count is the sum of its buckets as they were read, so the two always agree, as
  * OpenMetrics demands; its sum may be an update ahead or behind.
+ *
+ * Who is asked may panic.  On a goroutine that is contained; a thread that runs none, an
+ * exporter's say, has a goroutine ask in its place, and waits for it for a second: then what
+ * there is must do.
  */
 
 #include "series.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <bulkhead/go/error.h>
 #include <bulkhead/go/go.h>
@@ -59,11 +69,42 @@ collect(void)
         struct collector *c = &collectors[i];
 
         void (*fn)(void *arg) = atomic_load_explicit(&c->fn, memory_order_acquire);
-        if (fn != NULL && bh_self() != NULL)
+        if (fn != NULL)
             call_contained(c, fn);
-        else if (fn != NULL)
-            fn(c->arg);
     }
+}
+
+static _Atomic uint32_t asking; /* 1: a goroutine collects for a thread */
+
+static void
+end_asking(_Atomic uint32_t *word)
+{
+    atomic_store(word, 0);
+    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static void
+collect_for_thread(void *args)
+{
+    (void)args;
+    BH_DEFER(end_asking, &asking);
+    collect();
+}
+
+static void
+collect_on_thread(void)
+{
+    uint32_t              nobody = 0;
+    const struct timespec second = { .tv_sec = 1 };
+
+    if (atomic_load(&collector_count) == 0)
+        return;
+    if (atomic_compare_exchange_strong(&asking, &nobody, 1) &&
+        bh_go_from_thread(collect_for_thread, NULL) != 0) {
+        atomic_store(&asking, 0); /* no goroutines now: no news of them either */
+        return;
+    }
+    (void)syscall(SYS_futex, &asking, FUTEX_WAIT_PRIVATE, 1, &second, NULL, 0);
 }
 
 /* ---- points ---------------------------------------------------------------------- */
@@ -149,9 +190,11 @@ bh_metric_each(bh_metric_visit_fn *fn, void *arg)
 
     if (room == NULL)
         return bh_fail(-ENOMEM, "metrics: no memory to read them");
-    collect();
-    if (bh_self() != NULL)
+    if (bh_self() != NULL) {
+        collect();
         return each_deferred(fn, arg, room);
+    }
+    collect_on_thread();
     rc = each(fn, arg, room);
     free(room);
     return rc;

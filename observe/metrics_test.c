@@ -672,6 +672,50 @@ TEST(metrics, a_collector_that_panics_costs_only_its_own_values)
     EXPECT_EQ(bh_metric_collect(set_or_panic, g), -ENOSPC);
 }
 
+static void *
+read_on_thread(void *arg)
+{
+    (void)arg;
+    EXPECT_EQ(bh_metric_each(ignore, NULL), 0);
+    return NULL;
+}
+
+TEST_REAL(metrics, a_collector_may_panic_though_a_plain_thread_reads)
+{
+    struct bh_series      *g = NULL;
+    struct bh_metric_stats stats;
+    pthread_t              thread;
+
+    EXPECT_EQ(bh_metric_gauge("g", "Help.", &g), 0);
+    EXPECT_EQ(bh_metric_collect(set_or_panic, NULL), 0);
+    EXPECT_EQ(bh_metric_collect(set_or_panic, g), 0);
+    EXPECT_EQ(pthread_create(&thread, NULL, read_on_thread, NULL), 0);
+    EXPECT_EQ(pthread_join(thread, NULL), 0);
+    bh_metric_stats(&stats);
+    EXPECT_EQ(stats.collect_panics, 1);
+    EXPECT(g->set == ob_bits(5));
+}
+
+static void
+exit_goroutine(void *arg)
+{
+    (void)arg;
+    bh_goexit();
+}
+
+TEST_REAL(metrics, a_collector_that_ends_its_goroutine_does_not_hold_up_a_thread)
+{
+    pthread_t thread;
+    int64_t   start = bh_now();
+
+    EXPECT_EQ(bh_metric_collect(exit_goroutine, NULL), 0);
+    for (int i = 0; i < 3; i++) {
+        EXPECT_EQ(pthread_create(&thread, NULL, read_on_thread, NULL), 0);
+        EXPECT_EQ(pthread_join(thread, NULL), 0);
+    }
+    EXPECT(bh_now() - start < INT64_C(900000000));
+}
+
 TEST(metrics, examples_are_those_of_traced_requests)
 {
     struct bh_series    *h = NULL;

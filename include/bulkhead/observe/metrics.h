@@ -115,8 +115,8 @@ void bh_metric_record(struct bh_series *series, double value);
 /*
  * bh_metric_collect -- have fn(arg) called before metrics are read, to set pulled ones.
  *
- * Two readers at a time call it twice at a time.  A panic in it is contained and counted
- * (but on a thread that runs no goroutine, where nothing can contain it).
+ * It runs on a goroutine; two readers at a time call it twice at a time.  A panic in it is
+ * contained and counted.
  * Returns: 0, -EINVAL without fn, -ENOSPC after 32 of them.
  */
 int bh_metric_collect(void (*fn)(void *arg), void *arg);
