@@ -29,8 +29,17 @@
             DTRACE_PROBE##n(bulkhead, name, __VA_ARGS__);                                      \
     } while (0)
 #else
-#define rt_probed(name)        false
-#define RT_PROBE(name, n, ...) ((void)0)
+#define rt_probed(name) false
+static inline void
+rt_probe_unheard(int n, ...)
+{
+    (void)n;
+}
+#define RT_PROBE(name, n, ...)                                                                 \
+    do {                                                                                       \
+        if (0)                                                                                 \
+            rt_probe_unheard(n, __VA_ARGS__);                                                  \
+    } while (0)
 #endif
 
 #define RT_PROBES(X)                                                                           \

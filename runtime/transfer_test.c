@@ -311,10 +311,9 @@ TEST_DIES(lost, panic_claimed_but_not_handled_is_reported, 7,
     bh_exit(7);
 }
 
-static char             lost_text[64];
-static int              lost_depth;
-static _Atomic int      lost_count, contained_count;
-static _Atomic uint64_t lost_serials;
+static char        lost_text[64];
+static int         lost_depth;
+static _Atomic int lost_count, contained_count;
 
 static void
 watch(const struct bh_panic_event *e)
@@ -326,10 +325,10 @@ watch(const struct bh_panic_event *e)
         contained_count++;
         return;
     }
+    if (lost_count++ != 0)
+        return;
     (void)snprintf(lost_text, sizeof lost_text, "%s", bh_panic_text(e->panic));
     lost_depth = e->depth;
-    lost_count++;
-    lost_serials += e->panic->serial;
 }
 
 static void *
