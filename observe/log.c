@@ -198,25 +198,6 @@ bh_log_level_name(int level)
     return levels[i].name;
 }
 
-int
-bh_http_log_level(struct bh_http_call *c, void *arg)
-{
-    const char *wanted = bh_http_query(c, "level");
-    int         level = bh_log_level_of(wanted);
-
-    (void)arg;
-    if (strcmp(c->method, "PUT") == 0 || strcmp(c->method, "POST") == 0) {
-        if (level < 0)
-            return bh_http_reply(c, 400,
-                                 "level: trace, debug, info, warn, error, fatal or off\n");
-        bh_log_set_level(level);
-    } else if (strcmp(c->method, "GET") != 0 && strcmp(c->method, "HEAD") != 0) {
-        (void)bh_http_set_header(c, "Allow", "GET, HEAD, POST, PUT");
-        return bh_http_reply(c, 405, "method not allowed\n");
-    }
-    return bh_http_reply_json(c, 200, "{\"level\":%s}", bh_log_level_name(bh_log_level()));
-}
-
 /* ---- what became of lines -------------------------------------------------------- */
 
 const char *

@@ -404,6 +404,40 @@ TEST_REAL(log, a_handler_tells_and_sets_the_level)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
+static int
+fail_or_answer(struct bh_http_call *c, void *arg)
+{
+    (void)arg;
+    if (strstr(c->path, "panic") != NULL)
+        bh_panic("a bug");
+    return bh_http_reply(c, 200, "ok");
+}
+
+TEST_REAL(log, requests_are_lines)
+{
+    struct fixture f = { .s = bh_http_server_new(NULL) };
+    char           reply[4096];
+    const char    *text;
+    int            fd = start((struct bh_log_options){ .fd = 0 });
+
+    bh_http_observe(f.s, bh_http_log_requests, NULL);
+    bh_http_use(f.s, bh_http_recover, NULL);
+    bh_http_handle(f.s, "GET /x/{what}", fail_or_answer, NULL);
+    fixture_start(&f);
+    (void)talk(&f, "GET /x/fine?secret=1 HTTP/1.1\r\nHost: h\r\n\r\n", reply, sizeof reply);
+    (void)talk(&f, "GET /x/panic HTTP/1.1\r\nHost: h\r\n\r\n", reply, sizeof reply);
+    EXPECT_EQ(fixture_stop(&f), 0);
+    text = stop(fd);
+    EXPECT_EQ(count_of(text, "\"event\":\"request\""), 2);
+    EXPECT_HAS(text, "\"level\":\"INFO\",\"event\":\"request\",\"method\":\"GET\","
+                     "\"path\":\"/x/fine\",\"pattern\":\"GET /x/{what}\",\"status\":200,"
+                     "\"sent\":2,\"ms\":");
+    EXPECT_HAS(text, "\"level\":\"ERROR\",\"event\":\"request\",\"method\":\"GET\","
+                     "\"path\":\"/x/panic\",\"pattern\":\"GET /x/{what}\",\"status\":500,");
+    EXPECT_HAS(text, "\"outcome\":\"panicked\"");
+    EXPECT_EQ(count_of(text, "secret"), 0);
+}
+
 /* ---- life ------------------------------------------------------------------------ */
 
 TEST_REAL(log, before_the_start_and_after_the_end_lines_are_dropped_and_counted)
@@ -824,6 +858,8 @@ TEST_REAL(log, a_crash_writes_what_waits_and_itself)
                ",\"level\":\"FATAL\",\"event\":\"crash\",\"text\":\"panic: the end\\n\"}\n");
     EXPECT_EQ(lines_with(text, "\"event\":\"waiting\""), 1000);
     EXPECT_EQ(dropped(BH_LOG_NOT_STARTED), 1);
+    EXPECT_EQ(bh_log_stop(0),
+              -ETIMEDOUT); /* nothing more can be flushed; but the thread is gone */
     (void)close(fd);
 }
 
@@ -838,6 +874,7 @@ TEST_REAL(log, a_crash_does_not_wait_for_an_output_that_hangs)
     before = bh_now();
     bh_log_crash("panic: the end\n", 15);
     EXPECT(bh_now() - before < 2 * BH_SECOND);
+    EXPECT_EQ(bh_log_stop(0), -ETIMEDOUT);
     (void)close(fds[0]);
     (void)close(fds[1]);
 }

@@ -159,6 +159,12 @@ same_joined(const char *a, const char *a_end, const char *b, const char *b_end)
 bool
 ob_metric_names_clash(const struct bh_metric_info *a, const struct bh_metric_info *b)
 {
+    const char *p = a->prometheus, *q = b->prometheus;
+
+    for (; *p != '\0' && *q != '\0'; p++, q++) {
+        if (*p != *q) /* nearly always: no ends make them equal */
+            return false;
+    }
     for (const char *const *x = suffixes(a->kind); *x != NULL; x++) {
         for (const char *const *y = suffixes(b->kind); *y != NULL; y++) {
             if (same_joined(a->prometheus, *x, b->prometheus, *y))

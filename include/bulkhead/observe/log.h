@@ -96,6 +96,14 @@ int  bh_log_level(void);
 int         bh_log_level_of(const char *name);
 const char *bh_log_level_name(int level); /* "INFO"; static */
 
+/* ---- HTTP ------------------------------------------------------------------------ */
+
+/*
+ * bh_http_log_requests -- observer: a line for each request when it is over; INFO, or ERROR from
+ * status 500 on.  The query is not logged.  arg: unused.
+ */
+bh_http_fn bh_http_log_requests;
+
 /*
  * bh_http_log_level -- handler: GET tells the level, PUT or POST sets it to the query's
  * "level". arg: unused.  Whoever may call it can fill the disk: not for the public.
