@@ -123,8 +123,9 @@ line_suppressed(const struct ob_line *l)
     ob_put(s, "]\n");
 }
 
+/* line_report -- failed: why a report could not be written, or 0. */
 static void
-line_report(const struct ob_report *r, bool full)
+line_report(const struct ob_report *r, bool full, int failed)
 {
     const struct ob_raised *p = &r->slot->raised;
     struct ob_sheet        *s = line_begin();
@@ -140,7 +141,9 @@ line_report(const struct ob_report *r, bool full)
     if (r->location >= 0)
         ob_print(s, ", %s:%d", r->frame[r->location].file, r->frame[r->location].line);
     ob_print(s, ", fingerprint %s", r->fingerprint);
-    if (!full)
+    if (failed < 0)
+        ob_print(s, ", report not written: %s]\n", strerrordesc_np(-failed));
+    else if (!full)
         ob_put(s, ", suppressed]\n");
     else if (ob_settings.files)
         ob_print(s, ", report %s/%s]\n", ob_settings.directory, r->id);
@@ -314,9 +317,12 @@ take_outcome(struct ob_report *r, struct ob_slot *s)
         r->known.hook_failed = true;
 }
 
-static void
+/* make_report -- Returns: 0, or why it could not be written. */
+static int
 make_report(struct ob_report *r, struct ob_slot *s)
 {
+    int rc = 0;
+
     ob_id_make(r->id, s->raised.time);
     find_earlier(r);
     ob_world_read(&r->world, &s->raised);
@@ -329,7 +335,7 @@ make_report(struct ob_report *r, struct ob_slot *s)
         lines_out();
         if (ob_settings.fd >= 0 && write(ob_settings.fd, r->text.text, r->text.used) < 0)
             (void)atomic_fetch_add(&ob_capture.lines_lost, 1);
-    } else if (write_bundle(r) < 0) {
+    } else if ((rc = write_bundle(r)) < 0) {
         (void)atomic_fetch_add(&reporter.failed, 1);
         r->id[0] = '\0';
     } else {
@@ -340,6 +346,7 @@ make_report(struct ob_report *r, struct ob_slot *s)
     memcpy(s->id, r->id, sizeof r->id);
     remember(r);
     (void)atomic_fetch_add(&reporter.reports, r->id[0] != '\0');
+    return rc;
 }
 
 static void
@@ -349,6 +356,7 @@ serve_ready(struct ob_slot *s)
     uint64_t          fingerprint;
     int64_t           began = ob_now();
     bool              full;
+    int               failed = 0;
 
     r->slot = s;
     r->began = began;
@@ -361,14 +369,15 @@ serve_ready(struct ob_slot *s)
     memcpy(s->fingerprint, r->fingerprint, sizeof s->fingerprint);
     full = ob_limiter_judge(s->raised.key, fingerprint, began, s->raised.forced);
     if (full) {
-        make_report(r, s);
+        failed = make_report(r, s);
         measured(ob_now() - began);
     } else {
         take_outcome(r, s);
         (void)atomic_fetch_add(&reporter.suppressed, 1);
     }
-    line_report(r, full && r->id[0] != '\0');
-    tell_report(r, full && r->id[0] != '\0');
+    if (!full || ob_settings.files) /* else the text has been written there */
+        line_report(r, full, failed);
+    tell_report(r, full);
     reporter.kept[s - ob_capture.slot].json_fixed = r->json_fixed;
     reporter.kept[s - ob_capture.slot].text_fixed = r->text_fixed;
     atomic_store(&s->written, true);

@@ -1,7 +1,7 @@
 #ifndef BULKHEAD_OBSERVE_REPORTER_H
 #define BULKHEAD_OBSERVE_REPORTER_H
 
-/* reporter.h -- the thread that makes reports: between settings.c and reporter.c. */
+/* reporter.h -- the thread that makes reports: between report_settings.c and reporter.c. */
 
 #include <stdbool.h>
 #include <stdint.h>

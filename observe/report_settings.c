@@ -1,5 +1,5 @@
 /*
- * settings.c -- starting and stopping the reports, and their options.
+ * report_settings.c -- starting and stopping the reports, and their options.
  *
  * Capturing (capture.c) begins last and ends first: what is raised in between finds
  * everything in place.  The slots and the ring of lines are never freed: a goroutine
