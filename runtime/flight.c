@@ -57,12 +57,11 @@ stamp(void)
 
 /* ---- writing -------------------------------------------------------------- */
 
-/* The callers of the function whose frame pointer is fp. */
+/* The callers of the function whose frame pointer is fp, behind the n that are there. */
 static uint8_t
-walk(const struct bh_g *g, uintptr_t fp, uintptr_t *pcs)
+walk(const struct bh_g *g, uintptr_t fp, uintptr_t *pcs, uint8_t n)
 {
     uintptr_t hi = (uintptr_t)g->stack->top;
-    uint8_t   n = 0;
 
     while (n < BH_FLIGHT_DEPTH && fp < hi && hi - fp >= 2 * sizeof fp && fp % sizeof fp == 0) {
         const uintptr_t *frame = (const uintptr_t *)fp;
@@ -104,7 +103,25 @@ rt_flight_put(struct rt_flight_ring *r, enum bh_flight_kind kind, enum rt_why wh
     rec->why = (uint8_t)why;
     rec->depth = 0;
     if (kind != BH_FLIGHT_START && kind != BH_FLIGHT_END && g != NULL && g->stack != NULL)
-        rec->depth = walk(g, (uintptr_t)__builtin_frame_address(0), rec->pcs);
+        rec->depth = walk(g, (uintptr_t)__builtin_frame_address(0), rec->pcs, 0);
+    publish(r);
+}
+
+RT_PEEK __attribute__((no_sanitize("address"), noinline)) void
+rt_flight_put_create(struct rt_flight_ring *r, const struct bh_g *made)
+{
+    struct record *rec = open_record(r);
+    struct bh_g   *g = rt_g();
+
+    rec->ticks = stamp();
+    rec->goroutine = made->created_by;
+    rec->other = made->id;
+    rec->kind = BH_FLIGHT_CREATE;
+    rec->why = RT_WHY_NONE;
+    rec->pcs[0] = (uintptr_t)made->fn + 1; /* like a return address */
+    rec->depth = 1;
+    if (g != NULL && g->stack != NULL)
+        rec->depth = walk(g, (uintptr_t)__builtin_frame_address(0), rec->pcs, 1);
     publish(r);
 }
 

@@ -22,6 +22,19 @@ rt_flight(struct rt_p *p, enum bh_flight_kind kind, enum rt_why why, uint64_t go
         rt_flight_put(r, kind, why, goroutine, other);
 }
 
+void rt_flight_put_create(struct rt_flight_ring *r, const struct bh_g *made);
+
+/* rt_flight_create -- the same for a goroutine that has just been made. */
+static inline void
+rt_flight_create(struct rt_p *p, const struct bh_g *made)
+{
+    struct rt_flight_ring *r;
+
+    if (p != NULL &&
+        rt_unlikely((r = atomic_load_explicit(&p->flight, memory_order_relaxed)) != NULL))
+        rt_flight_put_create(r, made);
+}
+
 /* rt_flight_init -- the Ps are there: give them their rings, if that was asked for. */
 void rt_flight_init(void);
 

@@ -333,7 +333,7 @@ count_and_name(struct rt_p *p, struct bh_g *g, struct bh_g *parent)
                     atomic_load_explicit(&parent->tag, memory_order_relaxed) != 0))
         rt_tag_inherit(g, parent);
     atomic_store_explicit(&g->id, next_id(p), memory_order_release);
-    rt_flight(p, BH_FLIGHT_CREATE, RT_WHY_NONE, g->created_by, g->id);
+    rt_flight_create(p, g);
     if (!(g->flags & RT_G_SYSTEM))
         atomic_fetch_add_explicit(&rt_sched.g_count, 1, memory_order_relaxed);
 }

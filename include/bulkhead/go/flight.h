@@ -38,8 +38,11 @@ struct bh_flight_event {
     uint64_t            goroutine, other;
     const char         *why; /* static; "" but for STOP */
     int                 depth;
-    uintptr_t pcs[BH_FLIGHT_DEPTH]; /* return addresses, innermost first; of CREATE, STOP,
-                                                 BLOCK, UNBLOCK: for bh_symbolize */
+    /*
+     * Return addresses for bh_symbolize, innermost first, of CREATE, STOP, BLOCK and UNBLOCK.  The first of
+     * CREATE is in the function that the new goroutine runs; behind it, who started it.
+     */
+    uintptr_t pcs[BH_FLIGHT_DEPTH];
     char      text[BH_FLIGHT_TEXT];
 };
 
