@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <bulkhead/go/chan.h>
+#include <bulkhead/go/flight.h>
 #include <bulkhead/go/hooks.h>
 #include <bulkhead/go/panic.h>
 #include <bulkhead/go/timer.h>
@@ -52,6 +53,8 @@ sleeper(void *args)
 static void
 start(void)
 {
+    if (bh_flight_start(0) < 0) /* as in production */
+        exit(1);
     struct bh_report_options o = { .directory = directory, .fd = -1, .per_minute = 600 };
 
     if (mkdtemp(directory) == NULL || bh_report_start(&o) < 0)
@@ -102,6 +105,8 @@ reports(const char *capture_name, const char *reporter_name)
     for (int i = 0; i < ROUNDS; i++) {
         (void)snprintf(names[i], sizeof names[i], "kind %d", i);
         kinds[i].name = names[i];
+        for (int k = 0; k < 100; k++)
+            bh_yield(); /* events to be noted */
         (void)raise_kind(&kinds[i]);
         if (!bh_report_flush(10 * BH_SECOND))
             exit(1);

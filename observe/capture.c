@@ -244,6 +244,8 @@ fill(struct ob_raised *r, const struct bh_panic_event *e)
         call->serial = p->serial;
         ob_request_note(&r->request, call->call);
     }
+    r->now = bh_now();
+    r->event_count = bh_flight_on() ? bh_flight_last(p->goroutine, r->event, OB_EVENTS) : 0;
     COPY(r->text, safe_text(p));
 }
 

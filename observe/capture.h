@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <bulkhead/go/flight.h>
 #include <bulkhead/go/hooks.h>
 #include <bulkhead/go/panic.h>
 #include <bulkhead/go/tag.h>
@@ -23,6 +24,7 @@ enum {
     OB_DEFERS = 32,    /* deferred calls whose time is kept */
     OB_CHAIN = 4,      /* panics that this one interrupted */
     OB_HEADERS = 24,   /* fields of the request */
+    OB_EVENTS = 32,    /* of the flight recorder, about this goroutine */
     OB_LINES = 1024,   /* lines waiting to be written */
     OB_REQUEST = 2048, /* bytes for texts of the request */
 };
@@ -50,22 +52,25 @@ struct ob_request {
 
 /* Phase 1: written by the panicking goroutine before the slot is READY, then only read. */
 struct ob_raised {
-    uint64_t          serial, goroutine;
-    int64_t           time, mono; /* ns since 1970; CLOCK_MONOTONIC */
-    char              kind[64], text[BH_PANIC_TEXT], file[192];
-    int               line, signal, code;
-    bool              runtime_error, hook_failed;
-    bool              forced; /* whatever the limiter says: nobody recovered it */
-    bool              has_request;
-    int               depth, chain_count, chain_left_out;
-    uintptr_t         fault_addr, pc;
-    uintptr_t         pcs[OB_PCS]; /* innermost first; a 0 where some were left out */
-    uint64_t          key;         /* see limiter.c */
-    int64_t           capture_ns;
-    char              name[64]; /* of the goroutine */
-    struct bh_tag     tag;
-    struct ob_outer   chain[OB_CHAIN];
-    struct ob_request request;
+    uint64_t               serial, goroutine;
+    int64_t                time, mono; /* ns since 1970; CLOCK_MONOTONIC */
+    char                   kind[64], text[BH_PANIC_TEXT], file[192];
+    int                    line, signal, code;
+    bool                   runtime_error, hook_failed;
+    bool                   forced; /* whatever the limiter says: nobody recovered it */
+    bool                   has_request;
+    int                    depth, chain_count, chain_left_out;
+    uintptr_t              fault_addr, pc;
+    uintptr_t              pcs[OB_PCS]; /* innermost first; a 0 where some were left out */
+    uint64_t               key;         /* see limiter.c */
+    int64_t                capture_ns;
+    char                   name[64]; /* of the goroutine */
+    struct bh_tag          tag;
+    struct ob_outer        chain[OB_CHAIN];
+    struct ob_request      request;
+    int64_t                now; /* bh_now(), to which the events' times belong */
+    int                    event_count;
+    struct bh_flight_event event[OB_EVENTS];
 };
 
 /* What became of the reply; -1: not known. */

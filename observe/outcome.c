@@ -1,5 +1,5 @@
 /*
- * outcome.c -- phase 2 in words: what became of a panic.
+ * outcome.c -- in words: what became of a panic (phase 2), and what its goroutine did before.
  */
 
 #include "report.h"
@@ -64,4 +64,19 @@ ob_result_final(const struct ob_known *k)
 {
     return k->result == BH_PANIC_RECOVERED || k->result == BH_PANIC_GOEXIT ||
            k->result == BH_PANIC_FATAL || k->result == BH_PANIC_REPLACED;
+}
+
+const char *
+ob_event_name(enum bh_flight_kind kind)
+{
+    static const char *const names[BH_FLIGHT_KINDS] = {
+        [BH_FLIGHT_CREATE] = "create",   [BH_FLIGHT_START] = "start",
+        [BH_FLIGHT_STOP] = "stop",       [BH_FLIGHT_BLOCK] = "block",
+        [BH_FLIGHT_UNBLOCK] = "unblock", [BH_FLIGHT_END] = "end",
+        [BH_FLIGHT_TASK] = "task",       [BH_FLIGHT_TASK_END] = "task end",
+        [BH_FLIGHT_REGION] = "region",   [BH_FLIGHT_REGION_END] = "region end",
+        [BH_FLIGHT_LOG] = "log",
+    };
+
+    return kind < BH_FLIGHT_KINDS && names[kind] != NULL ? names[kind] : "?";
 }

@@ -164,6 +164,7 @@ void ob_known_read(struct ob_known *k, struct ob_outcome *o);
 /* ob_result_name -- "recovered", "contained", "fatal", ...; "" while it is not known. */
 const char *ob_result_name(const struct ob_known *k);
 bool        ob_result_final(const struct ob_known *k);
+const char *ob_event_name(enum bh_flight_kind kind);
 
 /* frames.c */
 void ob_modules_read(struct ob_report *r);

@@ -342,6 +342,28 @@ put_frames(struct ob_report *r)
 }
 
 static void
+put_events(struct ob_report *r)
+{
+    const struct ob_raised *p = &r->slot->raised;
+    struct ob_sheet        *s = &r->json;
+
+    ob_put(s, ",\n\"events\":[");
+    for (int i = 0; i < p->event_count; i++) {
+        const struct bh_flight_event *e = &p->event[i];
+
+        ob_print(
+            s,
+            "%s\n {\"t_ns\":%lld,\"ev\":\"%s\",\"proc\":%d,\"goroutine\":%llu,\"other\":%llu",
+            i > 0 ? "," : "", (long long)(e->ns - p->now), ob_event_name(e->kind), e->proc,
+            (unsigned long long)e->goroutine, (unsigned long long)e->other);
+        put_text_or_null(s, "why", e->why);
+        put_text_or_null(s, "text", e->text);
+        ob_put(s, "}");
+    }
+    ob_put(s, "]");
+}
+
+static void
 put_request(struct ob_report *r)
 {
     const struct ob_request *q = &r->slot->raised.request;
@@ -515,7 +537,7 @@ ob_json_write(struct ob_report *r)
     put_goroutine(r);
     put_frames(r);
     put_request(r);
-    ob_put(s, ",\n\"events\":[]");
+    put_events(r);
     put_world(r);
     put_service(r);
     ob_print(s, ",\n\"complete\":%s,\"missing\":[", yes(r->missing_count == 0));

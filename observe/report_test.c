@@ -23,6 +23,7 @@
 #include <bulkhead/go/chan.h>
 #include <bulkhead/go/ctx.h>
 #include <bulkhead/go/error.h>
+#include <bulkhead/go/flight.h>
 #include <bulkhead/go/group.h>
 #include <bulkhead/go/hooks.h>
 #include <bulkhead/go/safe.h>
@@ -323,6 +324,33 @@ TEST_REAL(report, it_is_amended_when_the_outcome_comes_later)
     EXPECT_STR(text_of(j, "outcome", "result"), "contained");
     EXPECT_STR(text_of(j, "panic", "message"), "held");
     EXPECT(bh_json_at(bh_json_get(j, "defers"), 1) != NULL);
+}
+
+TEST_REAL(report, the_flight_recorder_s_last_events_are_there)
+{
+    struct place          p;
+    const struct bh_json *e;
+    bool                  marked = false;
+
+    EXPECT_EQ(bh_flight_start(0), 0);
+    place_start(&p, &(struct bh_report_options){ 0 });
+    BH_DEFER(place_remove, &p);
+    for (int i = 0; i < 100; i++)
+        bh_yield();
+    bh_flight_log(7, "step", "of the recipe");
+    EXPECT_EQ(recovers(panic_named, "recorded"), BH_EPANIC);
+    bh_flight_stop();
+    const struct bh_json *events = bh_json_get(place_report(&p), "events");
+    EXPECT(bh_json_at(events, 0) != NULL && bh_json_at(events, 32) == NULL);
+    int64_t before = INT64_MIN;
+    for (uint32_t i = 0; (e = bh_json_at(events, i)) != NULL; i++) {
+        EXPECT(bh_json_int(e, "t_ns", 1) <= 0);
+        EXPECT(bh_json_int(e, "t_ns", 1) >= before);
+        before = bh_json_int(e, "t_ns", 1);
+        marked |= strcmp(bh_json_text(e, "ev", ""), "log") == 0 &&
+                  strcmp(bh_json_text(e, "text", ""), "step=of the recipe") == 0;
+    }
+    EXPECT(marked);
 }
 
 /* ---- many -------------------------------------------------------------------------------- */

@@ -284,6 +284,29 @@ put_every_frame(const struct page *p)
 }
 
 static void
+put_events(const struct page *p)
+{
+    const struct ob_raised *raised = &p->r->slot->raised;
+
+    if (raised->event_count == 0)
+        return;
+    heading(p, "what the goroutine did last");
+    for (int i = 0; i < raised->event_count; i++) {
+        const struct bh_flight_event *e = &raised->event[i];
+
+        ob_print(p->s, "  %10.3f ms  %-10s", (double)(e->ns - raised->now) / 1e6,
+                 ob_event_name(e->kind));
+        if (e->goroutine != raised->goroutine)
+            ob_print(p->s, " by %llu", (unsigned long long)e->goroutine);
+        else if (e->other != 0)
+            ob_print(p->s, " %llu", (unsigned long long)e->other);
+        ob_print(p->s, " %s", e->why != NULL ? e->why : "");
+        put_indented(p->s, e->text);
+        ob_put(p->s, "\n");
+    }
+}
+
+static void
 put_groups(const struct page *p)
 {
     const struct ob_world *w = &p->r->world;
@@ -389,6 +412,7 @@ ob_text_write(struct ob_report *r, enum bh_report_level level, bool colours)
     }
     if (level >= BH_REPORT_FULL) {
         put_every_frame(&p);
+        put_events(&p);
         put_groups(&p);
         put_modules(&p);
     }
