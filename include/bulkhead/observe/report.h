@@ -101,6 +101,8 @@ int bh_report_add(const char *name, bh_report_part_fn *fn, void *arg);
  * of the last three also what changed since the report before.  Returns: 0 or -ENOSPC.
  */
 int bh_report_profiles(void);
+/* bh_report_timeline -- add what the flight recorder holds: trace.out, trace.json.  Returns: likewise. */
+int bh_report_timeline(void);
 
 /* A number of the "world" of a report: queued log lines, dropped spans.  name: static. */
 typedef uint64_t bh_report_number_fn(void *arg);

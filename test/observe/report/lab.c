@@ -14,6 +14,7 @@
 #include <bulkhead/go/chan.h>
 #include <bulkhead/go/ctx.h>
 #include <bulkhead/go/error.h>
+#include <bulkhead/go/flight.h>
 #include <bulkhead/go/hooks.h>
 #include <bulkhead/go/safe.h>
 #include <bulkhead/go/tag.h>
@@ -172,7 +173,8 @@ main(int argc, char **argv)
         return 1;
     }
     bh_set_hooks(&(struct bh_hooks){ .panic = bh_report_event });
-    if (argc == 4 && strcmp(argv[3], "profiles") == 0 && bh_report_profiles() < 0)
+    if (argc == 4 && strcmp(argv[3], "profiles") == 0 &&
+        (bh_report_profiles() < 0 || bh_report_timeline() < 0 || bh_flight_start(0) < 0))
         return 1;
     int rc = bh_report_start(&(struct bh_report_options){ .directory = argv[1],
                                                           .service = "kitchen",

@@ -179,6 +179,12 @@ def profiles():
                 done = subprocess.run(["go", "tool", "pprof", "-raw", os.path.join(path, file)], capture_output=True,
                                       text=True, timeout=120)
                 expect(f"profiles: pprof reads {file}", done.returncode == 0 and "Samples:" in done.stdout, done.stderr)
+        expect("profiles: the last events", any(e["ev"] == "start" for e in r["events"]), r["events"])
+        for file in "trace.out", "trace.json":
+            expect(f"profiles: {file}", os.path.exists(os.path.join(path, file)), r["missing"])
+        head = open(os.path.join(path, "trace.out"), "rb").read(16)
+        expect("profiles: a trace of Go's", head.startswith(b"go 1.19 trace"), head)
+        expect("profiles: Chrome's", "traceEvents" in json.load(open(os.path.join(path, "trace.json"))))
         expect("profiles: that of goroutines is always there", os.path.exists(os.path.join(path, "goroutine.pb.gz")))
 
 
