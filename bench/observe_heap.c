@@ -12,6 +12,8 @@
 
 #include "bench.h"
 
+#include <dlfcn.h>
+
 #include <bulkhead/go/chan.h>
 #include <bulkhead/go/contention.h>
 #include <bulkhead/go/sync.h>
@@ -21,16 +23,20 @@ enum { ROUNDS = 40, PAIRS = 200 * 1000, LIVE = 4096 };
 
 /* ---- what is measured; each returns ns per operation ---------------------------------- */
 
+/* Through pointers, so that both ways can be taken by turns. */
+static void *(*allocate)(size_t size);
+static void (*release)(void *p);
+
 static double
 hot_pair(void)
 {
     int64_t start = bench_now();
 
     for (int i = 0; i < PAIRS; i++) {
-        void *p = malloc(128);
+        void *p = allocate(128);
 
         __asm__ volatile("" : "+r"(p) : : "memory");
-        free(p);
+        release(p);
     }
     return (double)(bench_now() - start) / PAIRS;
 }
@@ -48,8 +54,8 @@ mixed_pair(void)
 
         random = random * 1664525 + 1013904223;
         slot = &live[random >> 20];
-        free(*slot);
-        *slot = malloc(16 + (random >> 8) % 1000);
+        release(*slot);
+        *slot = allocate(16 + (random >> 8) % 1000);
     }
     return (double)(bench_now() - start) / PAIRS;
 }
@@ -107,17 +113,19 @@ wait_pair(void)
 /* ---- switches ---------------------------------------------------------------------------- */
 
 static void
+heap_off(void)
+{
+    allocate = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
+    release = (void (*)(void *))dlsym(RTLD_NEXT, "free");
+}
+
+static void
 heap_on(void)
 {
     if (bh_heap_profile_start(0) != 0)
         exit(1);
-}
-
-static void
-contention_on(void)
-{
-    if (bh_block_profile_rate(10000) != 0 || bh_mutex_profile_fraction(100) != 0)
-        exit(1);
+    allocate = malloc;
+    release = free;
 }
 
 static void
@@ -127,60 +135,54 @@ contention_off(void)
     (void)bh_mutex_profile_fraction(0);
 }
 
-static double
-best_of(double (*fn)(void), int rounds)
+static void
+contention_on(void)
 {
-    double best = fn();
-
-    for (int i = 1; i < rounds; i++) {
-        double ns = fn();
-
-        best = ns < best ? ns : best;
-    }
-    return best;
+    if (bh_block_profile_rate(10000) != 0 || bh_mutex_profile_fraction(100) != 0)
+        exit(1);
 }
 
+struct row {
+    const char *what;
+    double (*measure)(void);
+    void (*off)(void), (*on)(void);
+    double budget; /* 0: none */
+};
+
+static const struct row rows[] = {
+    { "mutex, uncontended", lock_pair, contention_off, contention_on, 5 },
+    { "wait, one in 10 us sampled", wait_pair, contention_off, contention_on, 0 },
+    { "malloc and free, one size", hot_pair, heap_off, heap_on, 5 },
+    { "malloc and free, mixed", mixed_pair, heap_off, heap_on, 5 },
+};
+
 static void
-row(const char *what, double without, double with, double budget)
+better(double *best, double ns)
 {
-    printf("%-28s %8.2f %8.2f %8.2f", what, without, with, with - without);
-    if (budget > 0)
-        printf("   budget %.0f%s", budget, with - without <= budget ? "" : "   OVER");
-    printf("\n");
+    if (*best == 0 || ns < *best)
+        *best = ns;
 }
 
 static void
 run(void *args)
 {
-    double hot, mixed, off, on;
-
     (void)args;
     printf("%-28s %8s %8s %8s\n", "ns", "without", "with", "more");
-    off = on = 1e9;
-    for (int i = 0; i < ROUNDS / 4; i++) {
-        double ns;
+    for (const struct row *r = rows; r < rows + sizeof rows / sizeof *rows; r++) {
+        double without = 0, with = 0;
 
-        contention_off();
-        ns = best_of(lock_pair, 4);
-        off = ns < off ? ns : off;
-        contention_on();
-        ns = best_of(lock_pair, 4);
-        on = ns < on ? ns : on;
+        for (int i = 0; i < ROUNDS; i++) {
+            r->off();
+            better(&without, r->measure());
+            r->on();
+            better(&with, r->measure());
+        }
+        r->off();
+        printf("%-28s %8.2f %8.2f %8.2f", r->what, without, with, with - without);
+        if (r->budget > 0)
+            printf("   budget %.0f%s", r->budget, with - without <= r->budget ? "" : "   OVER");
+        printf("\n");
     }
-    row("mutex, uncontended", off, on, 5);
-    contention_off();
-    off = best_of(wait_pair, ROUNDS / 4);
-    contention_on();
-    on = best_of(wait_pair, ROUNDS / 4);
-    contention_off();
-    row("wait, one in 10 us sampled", off, on, 0);
-
-    (void)mixed_pair();
-    hot = best_of(hot_pair, ROUNDS);
-    mixed = best_of(mixed_pair, ROUNDS);
-    heap_on(); /* there is no way back: only to sampling nothing */
-    row("malloc and free, one size", hot, best_of(hot_pair, ROUNDS), 5);
-    row("malloc and free, mixed", mixed, best_of(mixed_pair, ROUNDS), 5);
 }
 
 int

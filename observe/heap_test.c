@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -264,7 +265,7 @@ TEST_REAL(heap, a_realloc_to_nothing_frees)
 
 TEST_REAL(heap, an_allocation_that_fails_is_none)
 {
-    volatile size_t too_much = SIZE_MAX;
+    volatile size_t too_much = PTRDIFF_MAX / 2;
     void           *p;
 
     START(1);
@@ -525,8 +526,11 @@ static _Atomic bool stop;
 static void *
 sample_always(void *arg)
 {
-    while (!atomic_load(&stop))
-        free(malloc(100));
+    while (!atomic_load(&stop)) {
+        for (int i = 0; i < 100; i++)
+            free(malloc(100));
+        (void)sched_yield(); /* an emulator may run one thread at a time */
+    }
     return arg;
 }
 
@@ -537,12 +541,12 @@ TEST_REAL(heap, a_fork_in_the_middle_of_a_sample_leaves_the_child_going)
     START(1);
     for (int i = 0; i < 2; i++)
         EXPECT_EQ(pthread_create(&threads[i], NULL, sample_always, NULL), 0);
-    for (int i = 0; i < 50; i++) {
+    for (int i = 0; i < 20; i++) {
         int   status = -1;
         pid_t pid = fork();
 
         if (pid == 0) {
-            for (int k = 0; k < 1000; k++)
+            for (int k = 0; k < 200; k++)
                 free(allocate_here((size_t)k));
             _exit(sites(NULL).alloc_objects > 0 ? 0 : 1);
         }
