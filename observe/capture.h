@@ -24,7 +24,7 @@ enum {
     OB_DEFERS = 32,    /* deferred calls whose time is kept */
     OB_CHAIN = 4,      /* panics that this one interrupted */
     OB_HEADERS = 24,   /* fields of the request */
-    OB_EVENTS = 32,    /* of the flight recorder, about this goroutine */
+    OB_EVENTS = 64,    /* of the flight recorder, about this goroutine */
     OB_LINES = 1024,   /* lines waiting to be written */
     OB_REQUEST = 2048, /* bytes for texts of the request */
 };

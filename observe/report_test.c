@@ -341,7 +341,7 @@ TEST_REAL(report, the_flight_recorder_s_last_events_are_there)
     EXPECT_EQ(recovers(panic_named, "recorded"), BH_EPANIC);
     bh_flight_stop();
     const struct bh_json *events = bh_json_get(place_report(&p), "events");
-    EXPECT(bh_json_at(events, 0) != NULL && bh_json_at(events, 32) == NULL);
+    EXPECT(bh_json_at(events, 63) != NULL && bh_json_at(events, 64) == NULL);
     int64_t before = INT64_MIN;
     for (uint32_t i = 0; (e = bh_json_at(events, i)) != NULL; i++) {
         EXPECT(bh_json_int(e, "t_ns", 1) <= 0);

@@ -22,7 +22,7 @@
 
 #include "report.h"
 
-enum { DEFAULT_EVENTS = 2048, MAX_EVENTS = 1 << 20, LAST_LOOK = 256 };
+enum { DEFAULT_EVENTS = 2048, MAX_EVENTS = 1 << 20, LAST_LOOK = 256, LAST_MOST = 128 };
 
 struct record {
     uint64_t ticks, goroutine, other;
@@ -369,41 +369,66 @@ bh_flight_read(int proc, uint64_t *cursor, struct bh_flight_event *out, size_t m
     return n;
 }
 
+/* Where an event lies, for sorting without its bulk. */
+struct found {
+    uint64_t ticks, at;
+    int      proc;
+};
+
+/* Does event number `at` concern the goroutine?  Returns: -1 if it has been overwritten. */
+RT_PEEK static int
+concerns(struct rt_flight_ring *r, uint64_t at, uint64_t goroutine, uint64_t *ticks)
+{
+    const volatile struct record *rec = &r->record[at & r->mask];
+    bool                          own = rec->goroutine == goroutine;
+    bool                          other = rec->other == goroutine && rec->kind < BH_FLIGHT_TASK;
+
+    *ticks = rec->ticks;
+    rt_fence();
+    if (at + r->mask < atomic_load_explicit(&r->next, memory_order_acquire))
+        return -1;
+    return own || other;
+}
+
+/* The newest `max` of a ring into found, which is sorted, newest first.  Returns: how many there are. */
+static int
+look_back(struct rt_flight_ring *r, uint64_t goroutine, struct found *found, int count, int max)
+{
+    uint64_t next = atomic_load_explicit(&r->next, memory_order_acquire);
+    uint64_t look = r->mask < LAST_LOOK ? r->mask : LAST_LOOK;
+    uint64_t end = next > look ? next - look : 0, ticks;
+
+    for (uint64_t at = next; at-- > end;) {
+        int yes = concerns(r, at, goroutine, &ticks), i;
+
+        if (yes < 0 || (count == max && ticks <= found[count - 1].ticks))
+            break; /* and so are those before it */
+        if (yes == 0)
+            continue;
+        for (i = count < max ? count++ : count - 1; i > 0 && found[i - 1].ticks < ticks; i--)
+            found[i] = found[i - 1];
+        found[i] = (struct found){ ticks, at, r->p->id };
+    }
+    return count;
+}
+
 int
 bh_flight_last(uint64_t goroutine, struct bh_flight_event *out, int max)
 {
-    struct rate rate = rate_now();
-    int         count = 0;
+    struct rate  rate = rate_now();
+    struct found found[LAST_MOST];
+    int          count = 0, n = 0;
 
-    for (int proc = 0; rt_sched.running && proc < rt_sched.proc_count; proc++) {
-        struct rt_flight_ring *r = ring_of(proc);
-        uint64_t               next, end;
+    if (max > LAST_MOST)
+        max = LAST_MOST;
+    for (int proc = 0; max > 0 && rt_sched.running && proc < rt_sched.proc_count; proc++)
+        if (ring_of(proc) != NULL)
+            count = look_back(ring_of(proc), goroutine, found, count, max);
+    while (count-- > 0) {
+        struct record rec;
 
-        if (r == NULL)
-            continue;
-        next = atomic_load_explicit(&r->next, memory_order_acquire);
-        end = next > LAST_LOOK ? next - LAST_LOOK : 0;
-        if (next - end > r->mask)
-            end = next - r->mask;
-        for (uint64_t at = next; at-- > end;) {
-            struct bh_flight_event e;
-            struct record          rec;
-            int                    i;
-
-            if (!copy(r, at, &rec))
-                break;
-            if (rec.goroutine != goroutine &&
-                (rec.other != goroutine || rec.kind >= BH_FLIGHT_TASK))
-                continue;
-            tell(&rec, proc, &rate, &e);
-            if (count == max && (max == 0 || e.ns <= out[0].ns))
-                break; /* and so are those before it */
-            if (count == max)
-                memmove(out, out + 1, (size_t)--count * sizeof *out);
-            for (i = count++; i > 0 && out[i - 1].ns >= e.ns; i--)
-                out[i] = out[i - 1];
-            out[i] = e;
-        }
+        if (copy(ring_of(found[count].proc), found[count].at, &rec))
+            tell(&rec, found[count].proc, &rate, &out[n++]);
     }
-    return count;
+    return n;
 }

@@ -70,7 +70,7 @@ size_t bh_flight_read(int proc, uint64_t *cursor, struct bh_flight_event *out, s
  * bh_flight_last -- the newest events that concern a goroutine, oldest first, over all processors.
  *
  * Looks at the newest 256 events of each: microseconds.  Takes no lock, allocates nothing.
- * Returns: how many were written, at most max.
+ * Returns: how many were written, at most max and 128.
  */
 int bh_flight_last(uint64_t goroutine, struct bh_flight_event *out, int max);
 
