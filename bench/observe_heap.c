@@ -1,11 +1,6 @@
 /*
- * observe_heap.c -- what the heap, the block and the mutex profile cost.
+ * observe_heap.c -- what the heap, the block, the mutex and the CPU profile cost.
  *
- *     heap     a malloc and its free, without and with sampling at 512 KiB
- *     lock     a lock and its unlock that nobody waits for
- *     wait     a goroutine that waits for another and is woken
- *
- * One line each: what, without, with, the difference, its budget if it has one; all in ns.
  * Without and with alternate, and of each the best of many rounds counts: on a machine
  * shared with others a mean tells about the others.
  */
@@ -13,11 +8,14 @@
 #include "bench.h"
 
 #include <dlfcn.h>
+#include <signal.h>
+#include <sys/syscall.h>
 
 #include <bulkhead/go/chan.h>
 #include <bulkhead/go/contention.h>
 #include <bulkhead/go/sync.h>
 #include <bulkhead/observe/heap.h>
+#include <bulkhead/observe/profile.h>
 
 enum { ROUNDS = 40, PAIRS = 200 * 1000, LIVE = 4096 };
 
@@ -143,17 +141,16 @@ contention_on(void)
 }
 
 struct row {
-    const char *what;
+    const char *name;
     double (*measure)(void);
     void (*off)(void), (*on)(void);
-    double budget; /* 0: none */
 };
 
 static const struct row rows[] = {
-    { "mutex, uncontended", lock_pair, contention_off, contention_on, 5 },
-    { "wait, one in 10 us sampled", wait_pair, contention_off, contention_on, 0 },
-    { "malloc and free, one size", hot_pair, heap_off, heap_on, 5 },
-    { "malloc and free, mixed", mixed_pair, heap_off, heap_on, 5 },
+    { "mutex", lock_pair, contention_off, contention_on }, /* uncontended */
+    { "wait", wait_pair, contention_off, contention_on },  /* one in 10 us is sampled */
+    { "malloc", hot_pair, heap_off, heap_on },             /* and free, of one size */
+    { "malloc_mixed", mixed_pair, heap_off, heap_on },
 };
 
 static void
@@ -167,9 +164,9 @@ static void
 run(void *args)
 {
     (void)args;
-    printf("%-28s %8s %8s %8s\n", "ns", "without", "with", "more");
     for (const struct row *r = rows; r < rows + sizeof rows / sizeof *rows; r++) {
         double without = 0, with = 0;
+        char   metric[64];
 
         for (int i = 0; i < ROUNDS; i++) {
             r->off();
@@ -178,15 +175,41 @@ run(void *args)
             better(&with, r->measure());
         }
         r->off();
-        printf("%-28s %8.2f %8.2f %8.2f", r->what, without, with, with - without);
-        if (r->budget > 0)
-            printf("   budget %.0f%s", r->budget, with - without <= r->budget ? "" : "   OVER");
-        printf("\n");
+        (void)snprintf(metric, sizeof metric, "%s_ns", r->name);
+        bench_print(metric, without);
+        (void)snprintf(metric, sizeof metric, "%s_profiled_more_ns", r->name);
+        bench_print(metric, with - without);
     }
 }
 
-int
-main(void)
+/* What the kernel would send after a tick. */
+static void
+sample(void *args)
 {
-    return bh_main_with(&(struct bh_options){ .procs = 1 }, run, NULL);
+    enum { TICKS = 20000 };
+    siginfo_t           tick = { .si_signo = SIGPROF, .si_code = SI_TIMER };
+    struct bh_cpu_stats before, after;
+
+    (void)args;
+    if (bh_cpu_start() != 0)
+        exit(1);
+    bh_cpu_stats_read(&before);
+    for (int i = 0; i < TICKS; i++)
+        (void)syscall(SYS_rt_tgsigqueueinfo, getpid(), (int)syscall(SYS_gettid), SIGPROF,
+                      &tick);
+    bh_cpu_stats_read(&after);
+    bh_cpu_stop();
+    double ns = (double)(after.cost - before.cost) / (double)(after.samples - before.samples);
+    bench_print("cpu_sample_ns", ns);
+    bench_print("cpu_percent_of_a_thread", ns * 99 / 1e7); /* 99 samples a second */
+}
+
+static const struct bench tests[] = { { "pairs", 1, run },
+                                      { "cpu", 1, sample },
+                                      { NULL, 0, NULL } };
+
+int
+main(int argc, char **argv)
+{
+    return bench_main(tests, argc, argv);
 }
