@@ -98,7 +98,7 @@ $O/pic/%.o: %
 $O/runtime/signal_test.c.o: own = -Iruntime -fno-sanitize=undefined
 
 # ---- what every target needs ---------------------------------------------
--include $(wildcard tools/*.mk bench/*.mk examples/*.mk test/*.mk http/*.mk fuzz/*.mk \
+-include $(wildcard tools/*.mk bench/*.mk examples/*.mk test/*.mk http/*.mk observe/*.mk fuzz/*.mk \
                     tools/*/*.mk examples/*/*.mk test/*/*.mk)
 
 all: $O/libbulkhead.a $O/libbulkhead.so $(patsubst %.c,$O/%,$(wildcard examples/*.c))

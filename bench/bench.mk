@@ -17,4 +17,14 @@ run-bench-fibers: $O/bench/fibers $O/bench/go_fibers $O/bench/boost_fibers
 run-bench-panic: $O/bench/panic $O/bench/go_panic
 	@bench/run.sh bench/panic.targets $< Go=$O/bench/go_panic
 
-.PHONY: bench-deps bench-fibers bench-panic run-bench-fibers run-bench-panic
+
+# What being observed costs, row by row; then a whole request.
+observe_targets := $(wildcard bench/observe_*.targets)
+bench-observe: bench-deps
+	@$(MAKE) --no-print-directory O=$O run-$@
+run-bench-observe: $(patsubst %.targets,$O/%,$(observe_targets)) $O/bench/observe_server
+	@for t in $(observe_targets); do \
+	    BENCH_RUNS=$${BENCH_RUNS:-3} bench/run.sh $$t $O/$${t%.targets}; done
+	@bench/observe_request.sh $O/bench/observe_server
+
+.PHONY: bench-deps bench-fibers bench-panic bench-observe run-bench-fibers run-bench-panic run-bench-observe

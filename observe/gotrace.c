@@ -166,7 +166,8 @@ emit(struct writer *w, int p, int type, const uint64_t *args, int count)
     }
     all[0] = w->tick - proc->last;
     proc->last = w->tick;
-    memcpy(all + 1, args, (size_t)count * sizeof *args);
+    for (int i = 0; i < count; i++)
+        all[i + 1] = args[i];
     write_event(proc->out, type, all, count + 1);
 }
 #define EMIT(w, p, type, ...)                                                                  \

@@ -22,7 +22,9 @@ install: all
 	install -m 755 $O/libbulkhead.so $(DESTDIR)$(libdir)/libbulkhead.so.$(VERSION)
 	ln -sf libbulkhead.so.$(VERSION) $(DESTDIR)$(libdir)/libbulkhead.so.$(major)
 	ln -sf libbulkhead.so.$(major) $(DESTDIR)$(libdir)/libbulkhead.so
-	install -d $(dest)/share/bulkhead
+	install -d $(dest)/bin $(dest)/share/bulkhead
+	install -m 755 $(bh_report) $(dest)/bin/
+	install -m 644 docs/panic-report.schema.json $(dest)/share/bulkhead/
 	install -m 644 tools/gdb/bulkhead-gdb.py $(dest)/share/bulkhead/
 	sed -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LIBS)|' tools/dev/bulkhead.pc.in \
 	    >$(DESTDIR)$(libdir)/pkgconfig/bulkhead.pc

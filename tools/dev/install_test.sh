@@ -38,6 +38,7 @@ mkdir -p "$here"
 check installs $make --no-print-directory install PREFIX=/opt/bulkhead DESTDIR="$here/first"
 mv "$here/first/opt/bulkhead" "$here/moved"
 lib=$here/moved/lib
+check bh_report_is_there sh -c '"$1" 2>&1 | grep -q usage' sh "$here/moved/bin/bh_report"
 export PKG_CONFIG_PATH=$lib/pkgconfig
 # shellcheck disable=SC2046,SC2086
 {

@@ -1,0 +1,129 @@
+/* guard_test.c -- who is let in to /debug, and who is not. */
+#include "http_fixture.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <bulkhead/http/security.h>
+#include <bulkhead/observe/page.h>
+
+static char answer[4096];
+
+static int
+secret(struct bh_http_call *c, void *arg)
+{
+    (void)arg;
+    return bh_http_reply(c, 200, "seen\n");
+}
+
+static int
+status_of(struct fixture *f, const char *fields)
+{
+    char            request[1024];
+    struct bh_conn *c = fixture_dial(f);
+
+    (void)snprintf(request, sizeof request, "GET /debug/x HTTP/1.1\r\n%s\r\n", fields);
+    send_text(c, request);
+    read_reply(c, answer, sizeof answer);
+    bh_conn_free(c);
+    return (int)strtol(answer + 9, NULL, 10);
+}
+
+static struct fixture
+serve_guarded(const struct bh_http_debug_options *o, const char *proxies)
+{
+    struct fixture        f = { .s = bh_http_server_new(NULL) };
+    struct bh_http_group *g;
+
+    if (proxies != NULL)
+        bh_http_observe(
+            f.s, bh_http_real_ip,
+            bh_http_proxies_new(&(struct bh_http_proxies_options){ .trusted = proxies }));
+    bh_http_use(f.s, bh_http_recover, NULL);
+    g = bh_http_group(f.s, "/debug");
+    bh_http_use(g, bh_http_debug_guard, (void *)(uintptr_t)o);
+    bh_http_handle(g, "GET /x", secret, NULL);
+    return f;
+}
+
+TEST_REAL(guard, this_machine_is_let_in_by_its_own_names)
+{
+    struct fixture f = serve_guarded(NULL, NULL);
+
+    fixture_start(&f);
+    EXPECT_EQ(status_of(&f, "Host: localhost:8080\r\n"), 200);
+    EXPECT_HAS(answer, "Cache-Control: no-store\r\n");
+    EXPECT_HAS(answer, "X-Frame-Options: DENY\r\n");
+    EXPECT_EQ(status_of(&f, "Host: 127.0.0.1\r\n"), 200);
+    EXPECT_EQ(status_of(&f, "Host: [::1]:80\r\n"), 200);
+    EXPECT_EQ(status_of(&f, "Host: app.localhost\r\n"), 200);
+    EXPECT_EQ(status_of(&f, "Host: evil.example\r\n"), 403); /* DNS rebinding */
+    EXPECT_EQ(status_of(&f, "Host: localhost.evil.example\r\n"), 403);
+    EXPECT_EQ(status_of(&f, "Host: notlocalhost\r\n"), 403);
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
+TEST_REAL(guard, what_was_forwarded_is_nobodys)
+{
+    struct fixture f = serve_guarded(NULL, NULL);
+
+    fixture_start(&f);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: 127.0.0.1\r\n"), 403);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nForwarded: for=127.0.0.1\r\n"), 403);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Real-IP: 127.0.0.1\r\n"), 403);
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
+TEST_REAL(guard, behind_a_trusted_proxy_the_client_counts)
+{
+    static const char *const                  office[] = { "198.51.100.0/24", NULL };
+    static const struct bh_http_debug_options o = { .peers = office };
+    struct fixture                            f = serve_guarded(&o, "127.0.0.0/8");
+
+    fixture_start(&f);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: 198.51.100.7\r\n"), 200);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: 198.51.101.7\r\n"), 403);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: nonsense\r\n"), 403);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\n"), 200);
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
+TEST_REAL(guard, pages_of_other_sites_may_only_lead_here)
+{
+    static const char *const                  names[] = { "ops.example", NULL };
+    static const struct bh_http_debug_options o = { .hosts = names };
+    struct fixture                            f = serve_guarded(&o, NULL);
+
+    fixture_start(&f);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nOrigin: https://evil.example\r\n"), 403);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nOrigin: null\r\n"), 403);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nOrigin: http://localhost\r\n"), 200);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nSec-Fetch-Site: cross-site\r\n"), 403);
+    EXPECT_EQ(
+        status_of(
+            &f,
+            "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n"),
+        200);
+    EXPECT_EQ(status_of(&f, "Host: OPS.example:99\r\nSec-Fetch-Site: same-origin\r\n"), 200);
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
+TEST_REAL(guard, a_token_lets_in_from_anywhere)
+{
+    static const struct bh_http_debug_options o = { .token = "s3cret" };
+    struct fixture                            f = serve_guarded(&o, "127.0.0.0/8");
+
+    fixture_start(&f);
+#define FAR "Host: shop.example\r\nX-Forwarded-For: 203.0.113.5\r\n"
+    EXPECT_EQ(status_of(&f, FAR), 401);
+    EXPECT_HAS(answer, "WWW-Authenticate: Basic realm=\"debug\"\r\n");
+    EXPECT_EQ(status_of(&f, FAR "Authorization: Bearer s3cret\r\n"), 200);
+    EXPECT_EQ(status_of(&f, FAR "Authorization: Bearer s3cre\r\n"), 401);
+    EXPECT_EQ(status_of(&f, FAR "Authorization: Bearer s3cretx\r\n"), 401);
+    EXPECT_EQ(status_of(&f, FAR "Authorization: Bearer \r\n"), 401);
+    EXPECT_EQ(status_of(&f, FAR "Authorization: Basic YW55OnMzY3JldA==\r\n"),
+              200);                                                             /* any:s3cret */
+    EXPECT_EQ(status_of(&f, FAR "Authorization: Basic YW55Ondyb25n\r\n"), 401); /* any:wrong */
+    EXPECT_EQ(status_of(&f, FAR "Authorization: Basic !!!\r\n"), 401);
+    EXPECT_EQ(fixture_stop(&f), 0);
+}

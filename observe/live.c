@@ -1,0 +1,590 @@
+/*
+ * live.c -- what the page shows: panics as lanes, the runtime, routes, drops.
+ *
+ * A panic has a lane, the one of its serial modulo their number, under a lock of its own that the hook
+ * only tries: a step that finds it taken (by a reader, or by another panic 64 serials
+ * away) is not shown, and counted.  So the hook neither waits nor allocates.
+ *
+ * All the rest is read when somebody looks.
+ */
+
+#include "live.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bulkhead/base/arena.h>
+#include <bulkhead/go/go.h>
+#include <bulkhead/go/hooks.h>
+#include <bulkhead/go/inspect.h>
+#include <bulkhead/go/panic.h>
+#include <bulkhead/go/tag.h>
+#include <bulkhead/go/timer.h>
+#include <bulkhead/observe/export.h>
+#include <bulkhead/observe/log.h>
+#include <bulkhead/observe/metrics.h>
+#include <bulkhead/observe/page.h>
+#include <bulkhead/observe/report.h>
+
+/* ---- lanes ----------------------------------------------------------------------- */
+
+enum { LANES = 64, TRIES = 64 };
+
+struct lane {
+    atomic_flag lock;
+    uint64_t    serial, goroutine;
+    int64_t     time_ms;             /* Unix time */
+    int64_t     raised, last, ended; /* bh_now; 0: not ended */
+    int         defers;
+    bool        hook_failed, repanicked;
+    const char *outcome; /* static; "" while it is on its way */
+    const char *by;      /* static; "" */
+    char        kind[48], text[200], route[96], trace[33];
+};
+
+static struct lane      lanes[LANES];
+static _Atomic uint64_t version, missed;
+
+uint64_t
+ob_live_panics_version(void)
+{
+    return atomic_load_explicit(&version, memory_order_relaxed);
+}
+
+static bool
+try_lane(struct lane *l)
+{
+    for (int i = 0; i < TRIES; i++)
+        if (!atomic_flag_test_and_set_explicit(&l->lock, memory_order_acquire))
+            return true;
+    return false;
+}
+
+static void
+leave_lane(struct lane *l)
+{
+    atomic_flag_clear_explicit(&l->lock, memory_order_release);
+}
+
+static void
+copy_text(char *to, size_t size, const char *from)
+{
+    size_t n = strnlen(from, size - 1);
+
+    memcpy(to, from, n);
+    to[n] = '\0';
+}
+#define COPY(to, from) copy_text((to), sizeof(to), (from))
+
+static void
+put_hex(char *to, const unsigned char *bytes, size_t n)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < n; i++) {
+        *to++ = digits[bytes[i] >> 4];
+        *to++ = digits[bytes[i] & 15];
+    }
+    *to = '\0';
+}
+
+static void
+begin_lane(struct lane *l, const struct bh_panic *p)
+{
+    struct timespec now;
+    struct bh_tag   tag;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    bh_tag_get(&tag);
+    l->serial = p->serial;
+    l->goroutine = p->goroutine;
+    l->time_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    l->raised = l->last = bh_now();
+    l->ended = 0;
+    l->defers = 0;
+    l->hook_failed = l->repanicked = false;
+    l->outcome = l->by = "";
+    COPY(l->kind, p->kind->name);
+    COPY(l->text, p->text[0] != '\0' ? p->text : p->kind->name);
+    COPY(l->route, tag.route != NULL ? tag.route : "");
+    put_hex(l->trace, tag.trace_id, sizeof tag.trace_id);
+    if (strspn(l->trace, "0") == sizeof l->trace - 1)
+        l->trace[0] = '\0';
+}
+
+static const char *
+outcome_of(enum bh_panic_step step)
+{
+    switch (step) {
+    case BH_PANIC_RECOVERED:
+        return "recovered";
+    case BH_PANIC_CONTAINED:
+        return "contained";
+    case BH_PANIC_FATAL:
+        return "fatal";
+    case BH_PANIC_GOEXIT:
+        return "goexit";
+    case BH_PANIC_REPLACED:
+        return "replaced";
+    default:
+        return NULL;
+    }
+}
+
+void
+bh_debug_event(const struct bh_panic_event *e)
+{
+    const struct bh_panic *p = e->panic;
+    struct lane           *l = &lanes[p->serial % LANES];
+    const char            *outcome = outcome_of(e->step);
+
+    if (p->kind == &bh_kind_http_abort)
+        return; /* no accident */
+    if (!try_lane(l)) {
+        atomic_fetch_add_explicit(&missed, 1, memory_order_relaxed);
+        return;
+    }
+    if (l->serial != p->serial && (e->step == BH_PANIC_RAISED || l->serial < p->serial))
+        begin_lane(l, p);
+    if (l->serial == p->serial) {
+        l->last = bh_now();
+        l->defers = e->defers > l->defers ? e->defers : l->defers;
+        l->hook_failed |= e->hook_failed;
+        l->repanicked |= e->step == BH_PANIC_REPANICKED;
+        if (outcome != NULL && strcmp(l->outcome, "contained") != 0) {
+            l->outcome = outcome;
+            l->ended = l->last;
+        }
+        if (e->by != NULL)
+            l->by = e->by;
+    }
+    leave_lane(l);
+    atomic_fetch_add_explicit(&version, 1, memory_order_relaxed);
+}
+
+static int
+newest_first(const void *a, const void *b)
+{
+    const struct lane *x = a, *y = b;
+
+    return (x->serial < y->serial) - (x->serial > y->serial);
+}
+
+void
+ob_live_panics(struct bh_json_out *out)
+{
+    struct lane *copy = bh_arena_alloc(out->arena, sizeof lanes);
+    int          count = 0;
+    int64_t      now = bh_now();
+
+    for (int i = 0; i < LANES; i++) {
+        if (!try_lane(&lanes[i]))
+            continue;
+        memcpy(&copy[count], &lanes[i], sizeof copy[0]);
+        leave_lane(&lanes[i]);
+        count += copy[count].serial != 0;
+    }
+    qsort(copy, (size_t)count, sizeof *copy, newest_first);
+    bh_json_open(out, NULL, '[');
+    for (int i = 0; i < count; i++) {
+        const struct lane *l = &copy[i];
+
+        bh_json_open(out, NULL, '{');
+        bh_json_add_int(out, "serial", (int64_t)l->serial);
+        bh_json_add_int(out, "goroutine", (int64_t)l->goroutine);
+        bh_json_add_int(out, "time_ms", l->time_ms);
+        bh_json_add_text(out, "kind", l->kind);
+        bh_json_add_text(out, "text", l->text);
+        bh_json_add_text(out, "route", l->route);
+        bh_json_add_text(out, "trace", l->trace);
+        bh_json_add_int(out, "defers", l->defers);
+        bh_json_add_bool(out, "hook_failed", l->hook_failed);
+        bh_json_add_bool(out, "repanicked", l->repanicked);
+        bh_json_add_text(out, "outcome", l->outcome);
+        bh_json_add_text(out, "by", l->by);
+        bh_json_add_int(out, "took_ns", (l->ended != 0 ? l->ended : now) - l->raised);
+        bh_json_close(out, '}');
+    }
+    bh_json_close(out, ']');
+}
+
+/* ---- routes ---------------------------------------------------------------------- */
+
+enum { ROUTES = 200 };
+
+struct route {
+    const char                  *method, *path;
+    uint64_t                     count, errors;
+    double                       sum;
+    const struct bh_metric_info *info;
+    uint64_t                    *buckets;
+};
+
+struct routes {
+    struct bh_arena *arena;
+    struct route     list[ROUTES];
+    int              count, cut;
+};
+
+static const char *
+value_of(const struct bh_metric_info *info, const struct bh_metric_point *p, const char *label)
+{
+    for (int i = 0; p->values != NULL && i < info->label_count; i++)
+        if (strcmp(info->labels[i], label) == 0)
+            return p->values[i];
+    return "";
+}
+
+static struct route *
+route_of(struct routes *r, const struct bh_metric_info *info, const char *method,
+         const char *path)
+{
+    struct route *n = r->list;
+
+    for (; n < r->list + r->count; n++)
+        if (strcmp(n->method, method) == 0 && strcmp(n->path, path) == 0)
+            return n;
+    if (r->count == ROUTES) {
+        r->cut++;
+        return NULL;
+    }
+    r->count++;
+    *n = (struct route){ .method = bh_arena_string(r->arena, method, strlen(method)),
+                         .path = bh_arena_string(r->arena, path, strlen(path)),
+                         .info = info,
+                         .buckets = bh_arena_alloc(r->arena, ((size_t)info->bound_count + 1) *
+                                                                 sizeof(uint64_t)) };
+    return n;
+}
+
+static bool
+add_point(const struct bh_metric_info *info, const struct bh_metric_point *p, void *arg)
+{
+    struct route *n;
+
+    if (strcmp(info->name, "http.server.request.duration") != 0 || info->kind != BH_HISTOGRAM)
+        return true;
+    n = route_of(arg, info, value_of(info, p, "http.request.method"),
+                 value_of(info, p, "http.route"));
+    if (n == NULL)
+        return true;
+    n->count += p->count;
+    n->sum += p->sum;
+    if (value_of(info, p, "http.response.status_code")[0] == '5' ||
+        value_of(info, p, "error.type")[0] != '\0')
+        n->errors += p->count;
+    for (int i = 0; i <= info->bound_count; i++)
+        n->buckets[i] += p->buckets[i];
+    return true;
+}
+
+/* Seconds that `part` of the requests do not exceed, by the bucket's upper bound. */
+static double
+quantile(const struct route *n, double part)
+{
+    uint64_t below = 0, want = (uint64_t)(part * (double)n->count);
+
+    for (int i = 0; i < n->info->bound_count; i++) {
+        below += n->buckets[i];
+        if (below > want || below == n->count)
+            return n->info->bounds[i];
+    }
+    return n->info->bound_count > 0 ? n->info->bounds[n->info->bound_count - 1] : 0;
+}
+
+static void
+put_routes(struct bh_json_out *out)
+{
+    struct routes *r = bh_arena_alloc(out->arena, sizeof *r);
+
+    r->arena = out->arena;
+    (void)bh_metric_each(add_point, r);
+    bh_json_open(out, "routes", '[');
+    for (int i = 0; i < r->count; i++) {
+        const struct route *n = &r->list[i];
+
+        bh_json_open(out, NULL, '{');
+        bh_json_add_text(out, "method", n->method);
+        bh_json_add_text(out, "route", n->path);
+        bh_json_add_int(out, "count", (int64_t)n->count);
+        bh_json_add_int(out, "errors", (int64_t)n->errors);
+        bh_json_add_number(out, "p50_ms", quantile(n, 0.5) * 1000);
+        bh_json_add_number(out, "p99_ms", quantile(n, 0.99) * 1000);
+        bh_json_close(out, '}');
+    }
+    bh_json_close(out, ']');
+}
+
+/* ---- the rest -------------------------------------------------------------------- */
+
+static void
+put_runtime(struct bh_json_out *out)
+{
+    struct bh_runtime_stats s;
+
+    bh_runtime_stats_read(&s);
+    bh_json_open(out, "runtime", '{');
+    bh_json_add_int(out, "runnable", s.goroutines[BH_GOROUTINE_RUNNABLE]);
+    bh_json_add_int(out, "running", s.goroutines[BH_GOROUTINE_RUNNING]);
+    bh_json_add_int(out, "waiting", s.goroutines[BH_GOROUTINE_WAITING]);
+    bh_json_add_int(out, "threads", s.threads);
+    bh_json_add_int(out, "threads_blocked", s.threads_blocked);
+    bh_json_add_int(out, "timers", s.timers);
+    bh_json_add_int(out, "io_waiters", s.io_waiters);
+    bh_json_add_int(out, "stacks", s.stacks_live);
+    bh_json_add_int(out, "spawned", (int64_t)s.spawned_total);
+    bh_json_add_int(out, "parked", (int64_t)s.parked_total);
+    bh_json_add_int(out, "stolen", (int64_t)s.stolen_total);
+    bh_json_add_int(out, "panics", (int64_t)s.panics_total);
+    bh_json_add_int(out, "recovered", (int64_t)s.recovered_total);
+    bh_json_add_int(out, "contained", (int64_t)s.contained_total);
+    bh_json_add_int(out, "faults", (int64_t)s.faults_total);
+    bh_json_add_int(out, "overflows", (int64_t)s.overflows_total);
+    bh_json_open(out, "run_queues", '[');
+    for (int i = 0; i < bh_procs(); i++)
+        bh_json_add_int(out, NULL, bh_run_queue_length(i));
+    bh_json_close(out, ']');
+    bh_json_close(out, '}');
+}
+
+static void
+put_drop(struct bh_json_out *out, const char *what, const char *reason, uint64_t count)
+{
+    if (count == 0)
+        return;
+    bh_json_open(out, NULL, '{');
+    bh_json_add_text(out, "what", what);
+    bh_json_add_text(out, "reason", reason);
+    bh_json_add_int(out, "count", (int64_t)count);
+    bh_json_close(out, '}');
+}
+
+static void
+put_exporter(struct bh_json_out *out, const struct bh_export_stats *sent)
+{
+    bh_json_open(out, "export", '[');
+    for (int s = 0; s < BH_EXPORT_SIGNALS; s++) {
+        const struct bh_export_counts *n = &sent->signal[s];
+
+        bh_json_open(out, NULL, '{');
+        bh_json_add_text(out, "signal", bh_export_signal_name(s));
+        bh_json_add_int(out, "accepted", (int64_t)n->accepted);
+        bh_json_add_int(out, "exported", (int64_t)n->exported);
+        bh_json_add_int(out, "queued", (int64_t)n->queued);
+        bh_json_add_int(out, "failures", (int64_t)n->failures);
+        bh_json_add_bool(out, "open", n->open);
+        bh_json_close(out, '}');
+    }
+    bh_json_close(out, ']');
+}
+
+static void
+put_drops(struct bh_json_out *out)
+{
+    struct bh_log_stats    log;
+    struct bh_export_stats sent;
+    struct bh_report_stats reports;
+
+    bh_log_stats(&log);
+    bh_export_stats_read(&sent);
+    bh_report_stats(&reports);
+    bh_json_open(out, "drops", '[');
+    for (int i = 0; i < BH_LOG_DROPS; i++)
+        put_drop(out, "log lines", bh_log_drop_name(i), log.dropped[i]);
+    for (int s = 0; s < BH_EXPORT_SIGNALS; s++)
+        for (int i = 0; i < BH_EXPORT_REASONS; i++)
+            put_drop(out, bh_export_signal_name(s), bh_export_reason_name(i),
+                     sent.signal[s].dropped[i]);
+    put_drop(out, "steps of panics on this page", "lane busy", atomic_load(&missed));
+    bh_json_close(out, ']');
+    put_exporter(out, &sent);
+    bh_json_open(out, "report", '{');
+    bh_json_add_int(out, "full", (int64_t)reports.reports);
+    bh_json_add_int(out, "suppressed", (int64_t)reports.suppressed);
+    bh_json_add_int(out, "failed", (int64_t)reports.failed);
+    bh_json_add_int(out, "capture_ns", reports.capture_ns);
+    bh_json_add_int(out, "report_ns", reports.report_ns);
+    bh_json_close(out, '}');
+}
+
+void
+ob_live_state(struct bh_json_out *out)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    bh_json_open(out, NULL, '{');
+    bh_json_add_int(out, "time_ms", (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
+    bh_json_add_int(out, "pid", getpid());
+    put_runtime(out);
+    put_routes(out);
+    put_drops(out);
+    bh_json_close(out, '}');
+}
+
+/* ---- goroutines ------------------------------------------------------------------ */
+
+enum { GROUPS = 4096, DEPTH = 48, IDS = 40, NAME = 64 };
+
+struct group {
+    uint64_t    hash; /* 0: free */
+    uint64_t    count;
+    const char *why;
+    int         depth;
+    bool        system;
+    int64_t     longest;
+    uint64_t    ids[IDS];
+    char        name[NAME], labels[NAME * 2]; /* of the first */
+    uintptr_t   pcs[DEPTH];
+};
+
+struct gathering {
+    struct group *groups; /* by hash */
+    const char   *search;
+    int64_t       seen, found, cut;
+};
+
+/* Does the text have it?  "" is in every text. */
+static bool
+has(const char *text, const char *search)
+{
+    return strcasestr(text, search) != NULL;
+}
+
+static bool
+frames_have(const uintptr_t *pcs, int depth, const char *search)
+{
+    for (int i = 0; i < depth; i++) {
+        struct bh_frame f[BH_FRAMES_MAX];
+        int             n = bh_symbolize(pcs[i], f, BH_FRAMES_MAX);
+
+        for (int k = 0; k < n; k++)
+            if (has(f[k].function, search) || has(f[k].file, search))
+                return true;
+    }
+    return false;
+}
+
+static bool
+wanted(const struct bh_goroutine_info *g, const char *search)
+{
+    char *end;
+
+    if (*search == '\0' || has(g->name, search) || has(g->labels, search) ||
+        has(g->why, search) || (g->tag.route != NULL && has(g->tag.route, search)))
+        return true;
+    if (strtoull(search, &end, 10) == g->id && end != search && *end == '\0')
+        return true;
+    return frames_have(g->pcs, g->depth, search);
+}
+
+static bool
+gather(const struct bh_goroutine_info *g, void *arg)
+{
+    struct gathering *all = arg;
+    uint64_t          hash = 14695981039346656037U;
+    int               depth = g->depth < DEPTH ? g->depth : DEPTH;
+    struct group     *n;
+
+    all->seen++;
+    if (!wanted(g, all->search))
+        return true;
+    all->found++;
+    hash = (hash ^ (uintptr_t)g->why) * 1099511628211U;
+    for (int i = 0; i < depth; i++)
+        hash = (hash ^ g->pcs[i]) * 1099511628211U;
+    hash |= 1;
+    n = &all->groups[hash % GROUPS];
+    for (int tries = 0; n->hash != 0 && n->hash != hash; tries++) {
+        if (tries == GROUPS) {
+            all->cut++;
+            return true;
+        }
+        n = n + 1 < all->groups + GROUPS ? n + 1 : all->groups;
+    }
+    if (n->hash == 0) {
+        n->hash = hash;
+        n->why = g->why;
+        n->system = g->system;
+        n->depth = depth;
+        memcpy(n->pcs, g->pcs, (size_t)depth * sizeof *n->pcs);
+        COPY(n->name, g->name);
+        COPY(n->labels, g->labels);
+    }
+    if (n->count < IDS)
+        n->ids[n->count] = g->id;
+    n->count++;
+    n->longest = g->waiting_ns > n->longest ? g->waiting_ns : n->longest;
+    return true;
+}
+
+static int
+most_first(const void *a, const void *b)
+{
+    const struct group *x = a, *y = b;
+
+    if (x->count != y->count)
+        return x->count < y->count ? 1 : -1;
+    return (x->hash < y->hash) - (x->hash > y->hash);
+}
+
+static void
+put_group(struct bh_json_out *out, const struct group *n)
+{
+    bh_json_open(out, NULL, '{');
+    bh_json_add_int(out, "count", (int64_t)n->count);
+    bh_json_add_text(out, "why", n->why);
+    bh_json_add_bool(out, "system", n->system);
+    bh_json_add_int(out, "longest_ms", n->longest / BH_MILLISECOND);
+    bh_json_add_text(out, "name", n->name);
+    bh_json_add_text(out, "labels", n->labels);
+    bh_json_open(out, "ids", '[');
+    for (uint64_t i = 0; i < n->count && i < IDS; i++)
+        bh_json_add_int(out, NULL, (int64_t)n->ids[i]);
+    bh_json_close(out, ']');
+    bh_json_open(out, "frames", '[');
+    for (int i = 0; i < n->depth; i++) {
+        struct bh_frame f[BH_FRAMES_MAX];
+        int             count = bh_symbolize(n->pcs[i], f, BH_FRAMES_MAX);
+
+        for (int k = 0; k < count; k++) {
+            bh_json_open(out, NULL, '{');
+            bh_json_add_text(out, "function", f[k].function);
+            bh_json_add_text(out, "file", f[k].file);
+            bh_json_add_int(out, "line", f[k].line);
+            bh_json_add_bool(out, "runtime", f[k].runtime);
+            bh_json_close(out, '}');
+        }
+    }
+    bh_json_close(out, ']');
+    bh_json_close(out, '}');
+}
+
+int
+ob_live_goroutines(struct bh_json_out *out, const char *search, size_t from, size_t most)
+{
+    struct gathering all = { .groups = calloc(GROUPS, sizeof(struct group)), .search = search };
+    size_t           groups = 0;
+
+    if (all.groups == NULL)
+        return -ENOMEM;
+    (void)bh_goroutines(gather, &all, DEPTH);
+    qsort(all.groups, GROUPS, sizeof *all.groups, most_first);
+    while (groups < GROUPS && all.groups[groups].count > 0)
+        groups++;
+    bh_json_open(out, NULL, '{');
+    bh_json_add_int(out, "total", all.seen);
+    bh_json_add_int(out, "found", all.found);
+    bh_json_add_int(out, "groups_total", (int64_t)groups);
+    bh_json_open(out, "groups", '[');
+    for (size_t i = from; i < groups && i < from + most; i++)
+        put_group(out, &all.groups[i]);
+    bh_json_close(out, ']');
+    bh_json_close(out, '}');
+    free(all.groups);
+    return 0;
+}
