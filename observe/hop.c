@@ -28,7 +28,13 @@
 
 enum { MAX_CLOUD = 64, MAX_HOPS = 255, MAX_TIME = 13 };
 
-static _Atomic(const char *) ours; /* NULL: off.  Never freed: a reader may have it still */
+/* A name that was once ours.  Never freed: a reader may have it still. */
+struct cloud {
+    struct cloud *older;
+    char          name[];
+};
+static _Atomic(struct cloud *) clouds; /* the newest; each name once */
+static _Atomic(const char *)   ours;   /* one of them; NULL: off */
 
 /* ---- which cloud we are in ------------------------------------------------------- */
 
@@ -67,11 +73,30 @@ cloud_of_resource(char out[2 * MAX_CLOUD])
     return 0;
 }
 
+/* Returns: NULL without memory. */
+static const char *
+keep_name(const char *name)
+{
+    struct cloud *newest = atomic_load(&clouds), *c;
+
+    for (c = newest; c != NULL; c = c->older)
+        if (strcmp(c->name, name) == 0)
+            return c->name;
+    c = malloc(sizeof *c + strlen(name) + 1);
+    if (c == NULL)
+        return NULL;
+    memcpy(c->name, name, strlen(name) + 1);
+    do
+        c->older = newest;
+    while (!atomic_compare_exchange_weak(&clouds, &newest, c));
+    return c->name;
+}
+
 int
 bh_trace_color(const char *cloud)
 {
-    char  of_resource[2 * MAX_CLOUD];
-    char *copy;
+    char        of_resource[2 * MAX_CLOUD];
+    const char *name;
 
     if (cloud == NULL) {
         int rc = cloud_of_resource(of_resource);
@@ -86,10 +111,10 @@ bh_trace_color(const char *cloud)
     }
     if (!is_cloud(cloud, strlen(cloud)))
         return bh_fail(-EINVAL, "\"%.80s\" is no name of a cloud", cloud);
-    copy = strdup(cloud);
-    if (copy == NULL)
+    name = keep_name(cloud);
+    if (name == NULL)
         return -ENOMEM;
-    atomic_store(&ours, copy);
+    atomic_store(&ours, name);
     return 0;
 }
 

@@ -347,7 +347,7 @@ is_utf8(const unsigned char *t)
                         : *t >> 4 == 14 ? 2
                         : *t >> 3 == 30 ? 3
                                         : -1;
-        uint32_t point = more == 0 ? *t : *t & (0x3fU >> more);
+        uint32_t point = more <= 0 ? *t : *t & (0x3fU >> more);
 
         if (more < 0)
             return false;

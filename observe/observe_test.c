@@ -16,7 +16,7 @@
 #include <bulkhead/observe/report.h>
 
 static char answer[1 << 21];
-static char folder[] = "bulkhead_observe_XXXXXX";
+static char folder[] = "/tmp/bulkhead_observe_XXXXXX";
 
 static int
 fine(struct bh_http_call *c, void *arg)
