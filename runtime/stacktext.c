@@ -55,7 +55,7 @@ bh_stack(uintptr_t *pcs, int max)
     while (fp < hi && hi - fp >= 2 * sizeof fp && fp % sizeof fp == 0) {
         const uintptr_t *frame = (const uintptr_t *)fp;
 
-        if (frame[1] == 0)
+        if (frame[0] == 0 || frame[1] == 0) /* the first function: nobody has called it */
             break;
         pcs[count < max ? count : inner + 1 + (count - max) % (max - inner - 1)] =
             frame[1] + (fault ? 1 : 0);

@@ -100,7 +100,7 @@ rt_walk_frames(uintptr_t fp, uintptr_t lo, uintptr_t hi, uintptr_t *pcs, int max
         const volatile uintptr_t *frame = (const volatile uintptr_t *)fp;
         uintptr_t                 up = frame[0], pc = frame[1];
 
-        if (pc == 0) {
+        if (pc == 0 || up == 0) { /* the first function: nobody has called it */
             *more = false;
             break;
         }

@@ -114,6 +114,9 @@ judge(uintptr_t pc)
     struct rt_walk w = { .lo = fp, .hi = fp + sizeof frame };
     rt_regs_set(&w.regs, RT_REG_PC, pc);
     rt_regs_set(&w.regs, RT_REG_FP, fp);
+#if defined(__aarch64__)
+    rt_regs_set(&w.regs, RT_REG_SP, fp); /* the pair lies at the bottom of the frame */
+#endif
     if (!rt_unwind_step(m, &w, &end))
         return end; /* the outermost function: there is no caller to miss */
     return w.regs.r[RT_REG_FP] == UP && w.regs.r[RT_REG_PC] == BACK;

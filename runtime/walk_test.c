@@ -97,8 +97,9 @@ TEST(walk, tables_see_libc_calling_back)
         by_tables[tables - 2]; /* of our caller's caller: its call is one and the same */
     tables = 0;
     qsort(numbers, 3, sizeof *numbers, compare);
-    EXPECT(test_sanitized ||
-           !rt_walk_trusted(by_tables, tables)); /* which sort by themselves */
+#if defined(__x86_64__) /* there it has no frame pointers; and sanitizers sort by themselves */
+    EXPECT(test_sanitized || !rt_walk_trusted(by_tables, tables));
+#endif
     EXPECT(tables > direct + 1); /* compare, and at least one function of libc */
     EXPECT_EQ(by_tables[tables - 2], outer);
 }
