@@ -1,9 +1,9 @@
 /*
  * live.c -- what the page shows: panics as lanes, the runtime, routes, drops.
  *
- * A panic has a lane, the one of its serial modulo their number, under a lock of its own that the hook
- * only tries: a step that finds it taken (by a reader, or by another panic 64 serials
- * away) is not shown, and counted.  So the hook neither waits nor allocates.
+ * A panic has one of 64 lanes, the oldest being taken, under a lock that the hook only tries: a
+ * step that finds it held by a reader is not shown, and counted.  So the hook neither waits nor
+ * allocates.  Whose lane it is stands beside the lanes, so that the next step finds it.
  *
  * All the rest is read when somebody looks.
  */
@@ -47,7 +47,8 @@ struct lane {
 };
 
 static struct lane      lanes[LANES];
-static _Atomic uint64_t version, missed;
+static _Atomic uint64_t serials[LANES]; /* of the lanes' panics */
+static _Atomic uint64_t begun, version, missed;
 
 uint64_t
 ob_live_panics_version(void)
@@ -116,6 +117,16 @@ begin_lane(struct lane *l, const struct bh_panic *p)
         l->trace[0] = '\0';
 }
 
+/* Returns: the index; -1 if it has none. */
+static int
+find_lane(uint64_t serial)
+{
+    for (int i = 0; i < LANES; i++)
+        if (atomic_load_explicit(&serials[i], memory_order_relaxed) == serial)
+            return i;
+    return -1;
+}
+
 static const char *
 outcome_of(enum bh_panic_step step)
 {
@@ -139,17 +150,24 @@ void
 bh_debug_event(const struct bh_panic_event *e)
 {
     const struct bh_panic *p = e->panic;
-    struct lane           *l = &lanes[p->serial % LANES];
     const char            *outcome = outcome_of(e->step);
+    struct lane           *l;
+    int                    i;
 
     if (p->kind == &bh_kind_http_abort)
         return; /* no accident */
+    i = find_lane(p->serial);
+    if (i < 0 && e->step != BH_PANIC_RAISED && e->step != BH_PANIC_REPANICKED)
+        return; /* 64 younger ones have come */
+    l = &lanes[i >= 0 ? (uint64_t)i : atomic_fetch_add(&begun, 1) % LANES];
     if (!try_lane(l)) {
         atomic_fetch_add_explicit(&missed, 1, memory_order_relaxed);
         return;
     }
-    if (l->serial != p->serial && (e->step == BH_PANIC_RAISED || l->serial < p->serial))
+    if (i < 0) {
         begin_lane(l, p);
+        atomic_store(&serials[l - lanes], p->serial);
+    }
     if (l->serial == p->serial) {
         l->last = bh_now();
         l->defers = e->defers > l->defers ? e->defers : l->defers;
@@ -171,6 +189,8 @@ newest_first(const void *a, const void *b)
 {
     const struct lane *x = a, *y = b;
 
+    if (x->raised != y->raised)
+        return x->raised < y->raised ? 1 : -1;
     return (x->serial < y->serial) - (x->serial > y->serial);
 }
 

@@ -1,11 +1,13 @@
 /*
- * main.c -- the crash lab: a server whose requests crash and which goes on.
+ * main.c -- the crash lab: a server whose requests crash and which goes on, and a page that
+ * shows how: /debug/bulkhead.
  *
- *     crashlab [-p port] [-l address] [-q]
+ *     crashlab [-p port] [-l address] [-r directory] [-q]
  *
- *     -p port      on 127.0.0.1; default 8080
- *     -l address   listen there instead: "unix:/path", "[::1]:80", ...
- *     -q           no access log
+ *     -p port       on 127.0.0.1; default 8080
+ *     -l address    listen there instead: "unix:/path", "[::1]:80", ...
+ *     -r directory  keep reports of panics there, and have a process of its own report crashes
+ *     -q            no access log
  */
 
 #include <errno.h>
@@ -17,16 +19,20 @@
 #include <bulkhead/go/error.h>
 #include <bulkhead/go/go.h>
 #include <bulkhead/go/panic.h>
+#include <bulkhead/go/timer.h>
 #include <bulkhead/http/http.h>
 #include <bulkhead/http/server.h>
+#include <bulkhead/observe/observe.h>
 
 #include "lab.h"
 
 struct settings {
     char        address[64];
-    const char *port;
+    const char *port, *reports;
     bool        quiet;
     int         status;
+
+    struct bh_observe_server_options observed;
 };
 
 static int
@@ -76,9 +82,11 @@ serve(void *args)
     int                    rc;
 
     BH_DEFER(bh_http_server_free, s);
+    bh_observe_requests(s, &o->observed);
     if (!o->quiet)
         bh_http_observe(s, bh_http_access_log, NULL);
     bh_http_use(s, bh_http_recover, NULL);
+    bh_observe_pages(s, &o->observed);
     bh_http_handle(s, "GET /healthz", healthz, NULL);
     bh_http_handle(s, "GET /hello/{name}", hello, NULL);
     bh_http_handle(s, "POST /echo", echo, NULL);
@@ -98,10 +106,10 @@ serve(void *args)
 int
 main(int argc, char **argv)
 {
-    struct settings o = { .port = "8080" };
+    struct settings o = { .port = "8080", .observed = { .no_requests = true } };
     int             option;
 
-    while ((option = getopt(argc, argv, "p:l:q")) != -1) {
+    while ((option = getopt(argc, argv, "p:l:r:q")) != -1) {
         switch (option) {
         case 'p':
             o.port = optarg;
@@ -110,16 +118,23 @@ main(int argc, char **argv)
             o.port = NULL;
             (void)snprintf(o.address, sizeof o.address, "%s", optarg);
             break;
+        case 'r':
+            o.reports = o.observed.debug.reports = optarg;
+            break;
         case 'q':
             o.quiet = true;
             break;
         default:
-            fprintf(stderr, "usage: crashlab [-p port] [-l address] [-q]\n");
+            fprintf(stderr, "usage: crashlab [-p port] [-l address] [-r directory] [-q]\n");
             return 2;
         }
     }
     if (o.port != NULL)
         (void)snprintf(o.address, sizeof o.address, "127.0.0.1:%s", o.port);
+    if (bh_observe_start(&(struct bh_observe_options){
+            .service = "crashlab", .reports = o.reports, .monitor = true, .no_log = true }) < 0)
+        fprintf(stderr, "crashlab: not all is observed: %s\n", bh_error_note());
     bh_main(serve, &o);
+    (void)bh_observe_stop(2 * BH_SECOND);
     return o.status;
 }

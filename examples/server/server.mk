@@ -3,7 +3,7 @@
 crashlab := $O/examples/server/crashlab
 
 $(crashlab): $(patsubst %,$O/examples/server/%.c.o,main lab) \
-             $(patsubst %,$O/lib/libbh_%.a,http runtime base)
+             $(layers)
 	$(link)
 $O/examples/server/lab.c.o: examples/server/page.html
 

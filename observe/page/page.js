@@ -106,7 +106,7 @@ function frameLine(f) {
 }
 
 function group(g) {
-  const top = g.frames.find((f) => !f.runtime) || g.frames[0];
+  const top = g.frames.find((f) => !f.runtime) || g.frames.find((f) => f.function.startsWith("bh_")) || g.frames[0];
   const about = [`goroutines ${g.ids.join(", ")}${g.count > g.ids.length ? ", …" : ""}`];
   if (g.name) about.push(`name ${g.name}`);
   if (g.labels) about.push(g.labels);
@@ -284,8 +284,8 @@ async function showReports() {
   const reply = await fetch(`${base}reports`);
   if (!reply.ok) return;
   const all = await reply.json();
-  const rows = all.reports.map((r) => make("div", {}, make("code", { text: r.id }), " ",
-    make("span", { class: "empty", text: new Date(r.time * 1000).toLocaleString() + " " }),
+  const rows = all.reports.map((r) => make("div", {}, make("code", { text: r.id }),
+    make("span", { class: "empty", text: new Date(r.time * 1000).toLocaleString() }),
     ...r.files.map((f) => make("a", { href: `${base}reports/${r.id}/${f.name}`, title: size(f.size), text: f.name }))));
   $("reports").replaceChildren(...(rows.length ? rows : [make("p", { class: "empty",
     text: all.kept ? "No reports of panics." : "Reports are not kept: no directory was given." })]));
