@@ -103,11 +103,14 @@ static bool
 client_allowed(struct bh_http_call *c, const struct bh_http_debug_options *o)
 {
     const char    *ip = bh_http_client_ip(c);
+    bool           unix_socket = strcmp(ip, "unix") == 0, own = unix_socket || is_peer(c, ip);
     struct address a;
 
-    if (was_forwarded(c) && (strcmp(ip, "unix") == 0 || is_peer(c, ip)))
+    if (own && was_forwarded(c))
         return false; /* nobody knows for whom */
-    if (strcmp(ip, "unix") == 0 || is_loopback(ip))
+    if (unix_socket)
+        return true;
+    if (own && is_loopback(ip)) /* of others that is hearsay */
         return true;
     if (!parse_address(ip, strlen(ip), &a))
         return false;

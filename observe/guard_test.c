@@ -84,6 +84,7 @@ TEST_REAL(guard, behind_a_trusted_proxy_the_client_counts)
     EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: 198.51.100.7\r\n"), 200);
     EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: 198.51.101.7\r\n"), 403);
     EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: nonsense\r\n"), 403);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: ::1\r\n"), 403); /* hearsay */
     EXPECT_EQ(status_of(&f, "Host: localhost\r\n"), 200);
     EXPECT_EQ(fixture_stop(&f), 0);
 }

@@ -22,6 +22,7 @@
 #include <bulkhead/go/hooks.h>
 #include <bulkhead/go/inspect.h>
 #include <bulkhead/go/panic.h>
+#include <bulkhead/go/stack.h>
 #include <bulkhead/go/tag.h>
 #include <bulkhead/go/timer.h>
 #include <bulkhead/observe/export.h>
@@ -32,14 +33,23 @@
 
 /* ---- lanes ----------------------------------------------------------------------- */
 
-enum { LANES = 64, TRIES = 64 };
+enum { LANES = 64, TRIES = 64, STEPS = 24, PCS = 24, FRAMES = 12 };
+
+/* A deferred call, or, without a function, a repanic. */
+struct step {
+    uintptr_t function;
+    int64_t   at, took; /* since it was raised; -1: it has not returned */
+};
 
 struct lane {
     atomic_flag lock;
     uint64_t    serial, goroutine;
-    int64_t     time_ms;             /* Unix time */
-    int64_t     raised, last, ended; /* bh_now; 0: not ended */
-    int         defers;
+    uint64_t    version;       /* of its newest step */
+    int64_t     time_ms;       /* Unix time */
+    int64_t     raised, ended; /* bh_now; 0: not ended */
+    int         defers, steps, depth;
+    struct step step[STEPS];
+    uintptr_t   pcs[PCS]; /* of who raised it */
     bool        hook_failed, repanicked;
     const char *outcome; /* static; "" while it is on its way */
     const char *by;      /* static; "" */
@@ -104,9 +114,10 @@ begin_lane(struct lane *l, const struct bh_panic *p)
     l->serial = p->serial;
     l->goroutine = p->goroutine;
     l->time_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-    l->raised = l->last = bh_now();
+    l->raised = bh_now();
     l->ended = 0;
-    l->defers = 0;
+    l->defers = l->steps = 0;
+    l->depth = bh_stack(l->pcs, PCS);
     l->hook_failed = l->repanicked = false;
     l->outcome = l->by = "";
     COPY(l->kind, p->kind->name);
@@ -125,6 +136,25 @@ find_lane(uint64_t serial)
         if (atomic_load_explicit(&serials[i], memory_order_relaxed) == serial)
             return i;
     return -1;
+}
+
+static void
+add_step(struct lane *l, const struct bh_panic_event *e)
+{
+    struct step *s = l->step + l->steps;
+    int64_t      at = bh_now() - l->raised;
+
+    if (e->step == BH_PANIC_DEFER_DONE) {
+        while (s-- > l->step)
+            if (s->function == e->deferred && s->took < 0) {
+                s->took = at - s->at;
+                return;
+            }
+    } else if ((e->step == BH_PANIC_DEFER || e->step == BH_PANIC_REPANICKED) &&
+               l->steps < STEPS) {
+        *s = (struct step){ e->deferred, at, -1 };
+        l->steps++;
+    }
 }
 
 static const char *
@@ -169,19 +199,19 @@ bh_debug_event(const struct bh_panic_event *e)
         atomic_store(&serials[l - lanes], p->serial);
     }
     if (l->serial == p->serial) {
-        l->last = bh_now();
+        add_step(l, e);
         l->defers = e->defers > l->defers ? e->defers : l->defers;
         l->hook_failed |= e->hook_failed;
         l->repanicked |= e->step == BH_PANIC_REPANICKED;
         if (outcome != NULL && strcmp(l->outcome, "contained") != 0) {
             l->outcome = outcome;
-            l->ended = l->last;
+            l->ended = bh_now();
         }
         if (e->by != NULL)
             l->by = e->by;
+        l->version = 1 + atomic_fetch_add_explicit(&version, 1, memory_order_relaxed);
     }
     leave_lane(l);
-    atomic_fetch_add_explicit(&version, 1, memory_order_relaxed);
 }
 
 static int
@@ -194,8 +224,82 @@ newest_first(const void *a, const void *b)
     return (x->serial < y->serial) - (x->serial > y->serial);
 }
 
+static void
+put_steps(struct bh_json_out *out, const struct lane *l)
+{
+    struct bh_frame f[BH_FRAMES_MAX];
+
+    bh_json_open(out, "steps", '[');
+    for (int i = 0; i < l->steps; i++) {
+        const struct step *s = &l->step[i];
+        int                n = 0;
+
+        if (s->function != 0) /* its first instruction, not one behind a call */
+            n = bh_symbolize(s->function + 1, f, BH_FRAMES_MAX);
+        bh_json_open(out, NULL, '{');
+        bh_json_add_text(out, "function", n > 0 ? f[n - 1].function : "");
+        bh_json_add_int(out, "at_ns", s->at);
+        bh_json_add_int(out, "took_ns", s->took);
+        bh_json_close(out, '}');
+    }
+    bh_json_close(out, ']');
+}
+
+static void
+put_frame(struct bh_json_out *out, const struct bh_frame *f)
+{
+    bh_json_open(out, NULL, '{');
+    bh_json_add_text(out, "function", f->function);
+    bh_json_add_text(out, "file", f->file);
+    bh_json_add_int(out, "line", f->line);
+    bh_json_add_bool(out, "runtime", f->runtime);
+    bh_json_close(out, '}');
+}
+
+/* Who raised it; without what the runtime did then. */
+static void
+put_calls(struct bh_json_out *out, const struct lane *l)
+{
+    struct bh_frame f[BH_FRAMES_MAX];
+    int             shown = 0;
+
+    bh_json_open(out, "frames", '[');
+    for (int i = 0; i < l->depth && shown < FRAMES; i++) {
+        int n = l->pcs[i] != 0 ? bh_symbolize(l->pcs[i], f, BH_FRAMES_MAX) : 0;
+
+        for (int k = 0; k < n; k++)
+            if (shown > 0 || !f[k].runtime) {
+                put_frame(out, &f[k]);
+                shown++;
+            }
+    }
+    bh_json_close(out, ']');
+}
+
+static void
+put_lane(struct bh_json_out *out, const struct lane *l, int64_t now)
+{
+    bh_json_open(out, NULL, '{');
+    bh_json_add_int(out, "serial", (int64_t)l->serial);
+    bh_json_add_int(out, "goroutine", (int64_t)l->goroutine);
+    bh_json_add_int(out, "time_ms", l->time_ms);
+    bh_json_add_text(out, "kind", l->kind);
+    bh_json_add_text(out, "text", l->text);
+    bh_json_add_text(out, "route", l->route);
+    bh_json_add_text(out, "trace", l->trace);
+    bh_json_add_int(out, "defers", l->defers);
+    bh_json_add_bool(out, "hook_failed", l->hook_failed);
+    bh_json_add_bool(out, "repanicked", l->repanicked);
+    bh_json_add_text(out, "outcome", l->outcome);
+    bh_json_add_text(out, "by", l->by);
+    bh_json_add_int(out, "took_ns", (l->ended != 0 ? l->ended : now) - l->raised);
+    put_steps(out, l);
+    put_calls(out, l);
+    bh_json_close(out, '}');
+}
+
 void
-ob_live_panics(struct bh_json_out *out)
+ob_live_panics(struct bh_json_out *out, uint64_t since)
 {
     struct lane *copy = bh_arena_alloc(out->arena, sizeof lanes);
     int          count = 0;
@@ -204,31 +308,14 @@ ob_live_panics(struct bh_json_out *out)
     for (int i = 0; i < LANES; i++) {
         if (!try_lane(&lanes[i]))
             continue;
-        memcpy(&copy[count], &lanes[i], sizeof copy[0]);
+        if (lanes[i].serial != 0 && lanes[i].version > since)
+            memcpy(&copy[count++], &lanes[i], sizeof lanes[i]);
         leave_lane(&lanes[i]);
-        count += copy[count].serial != 0;
     }
     qsort(copy, (size_t)count, sizeof *copy, newest_first);
     bh_json_open(out, NULL, '[');
-    for (int i = 0; i < count; i++) {
-        const struct lane *l = &copy[i];
-
-        bh_json_open(out, NULL, '{');
-        bh_json_add_int(out, "serial", (int64_t)l->serial);
-        bh_json_add_int(out, "goroutine", (int64_t)l->goroutine);
-        bh_json_add_int(out, "time_ms", l->time_ms);
-        bh_json_add_text(out, "kind", l->kind);
-        bh_json_add_text(out, "text", l->text);
-        bh_json_add_text(out, "route", l->route);
-        bh_json_add_text(out, "trace", l->trace);
-        bh_json_add_int(out, "defers", l->defers);
-        bh_json_add_bool(out, "hook_failed", l->hook_failed);
-        bh_json_add_bool(out, "repanicked", l->repanicked);
-        bh_json_add_text(out, "outcome", l->outcome);
-        bh_json_add_text(out, "by", l->by);
-        bh_json_add_int(out, "took_ns", (l->ended != 0 ? l->ended : now) - l->raised);
-        bh_json_close(out, '}');
-    }
+    for (int i = 0; i < count; i++)
+        put_lane(out, &copy[i], now);
     bh_json_close(out, ']');
 }
 
@@ -448,7 +535,7 @@ ob_live_state(struct bh_json_out *out)
 
 /* ---- goroutines ------------------------------------------------------------------ */
 
-enum { GROUPS = 4096, DEPTH = 48, IDS = 40, NAME = 64 };
+enum { GROUPS = 4096, DEPTH = 48, IDS = 40, NAME = 64, STATES = 48, KNOWN = 64 };
 
 struct group {
     uint64_t    hash; /* 0: free */
@@ -466,7 +553,28 @@ struct gathering {
     struct group *groups; /* by hash */
     const char   *search;
     int64_t       seen, found, cut;
+    int           states;
+    struct {
+        const char *why;
+        int64_t     count;
+    } state[STATES];        /* of all, found or not */
+    uintptr_t known[KNOWN]; /* addresses, by hash */
+    bool      hidden[KNOWN];
 };
+
+static void
+count_state(struct gathering *all, const char *why)
+{
+    int i = 0;
+
+    while (i < all->states && strcmp(all->state[i].why, why) != 0)
+        i++;
+    if (i == STATES)
+        return;
+    if (i == all->states)
+        all->state[all->states++].why = why;
+    all->state[i].count++;
+}
 
 /* Does the text have it?  "" is in every text. */
 static bool
@@ -502,21 +610,53 @@ wanted(const struct bh_goroutine_info *g, const char *search)
     return frames_have(g->pcs, g->depth, search);
 }
 
+/* Whether all at this address is the runtime's own, not what applications call. */
+static bool
+is_hidden(struct gathering *all, uintptr_t pc)
+{
+    struct bh_frame f[BH_FRAMES_MAX];
+    unsigned        slot = (unsigned)(pc * 0x9e3779b1u >> 8) % KNOWN;
+
+    if (all->known[slot] != pc) {
+        all->known[slot] = pc;
+        all->hidden[slot] = true;
+        for (int n = bh_symbolize(pc, f, BH_FRAMES_MAX); n-- > 0;)
+            if (!f[n].runtime || strncmp(f[n].function, "bh_", 3) == 0)
+                all->hidden[slot] = false;
+    }
+    return all->hidden[slot];
+}
+
+/* By which of the scheduler's ways a goroutine came to wait would only tell apart what is alike. */
+static int
+own_frames(struct gathering *all, const struct bh_goroutine_info *g, const uintptr_t **pcs)
+{
+    int first = 0;
+
+    while (g->state == BH_GOROUTINE_WAITING && first < g->depth - 1 &&
+           is_hidden(all, g->pcs[first]))
+        first++;
+    *pcs = g->pcs + first;
+    return g->depth - first < DEPTH ? g->depth - first : DEPTH;
+}
+
 static bool
 gather(const struct bh_goroutine_info *g, void *arg)
 {
     struct gathering *all = arg;
     uint64_t          hash = 14695981039346656037U;
-    int               depth = g->depth < DEPTH ? g->depth : DEPTH;
+    const uintptr_t  *pcs;
+    int               depth = own_frames(all, g, &pcs);
     struct group     *n;
 
     all->seen++;
+    count_state(all, g->why);
     if (!wanted(g, all->search))
         return true;
     all->found++;
     hash = (hash ^ (uintptr_t)g->why) * 1099511628211U;
     for (int i = 0; i < depth; i++)
-        hash = (hash ^ g->pcs[i]) * 1099511628211U;
+        hash = (hash ^ pcs[i]) * 1099511628211U;
     hash |= 1;
     n = &all->groups[hash % GROUPS];
     for (int tries = 0; n->hash != 0 && n->hash != hash; tries++) {
@@ -531,7 +671,7 @@ gather(const struct bh_goroutine_info *g, void *arg)
         n->why = g->why;
         n->system = g->system;
         n->depth = depth;
-        memcpy(n->pcs, g->pcs, (size_t)depth * sizeof *n->pcs);
+        memcpy(n->pcs, pcs, (size_t)depth * sizeof *n->pcs);
         COPY(n->name, g->name);
         COPY(n->labels, g->labels);
     }
@@ -571,14 +711,8 @@ put_group(struct bh_json_out *out, const struct group *n)
         struct bh_frame f[BH_FRAMES_MAX];
         int             count = bh_symbolize(n->pcs[i], f, BH_FRAMES_MAX);
 
-        for (int k = 0; k < count; k++) {
-            bh_json_open(out, NULL, '{');
-            bh_json_add_text(out, "function", f[k].function);
-            bh_json_add_text(out, "file", f[k].file);
-            bh_json_add_int(out, "line", f[k].line);
-            bh_json_add_bool(out, "runtime", f[k].runtime);
-            bh_json_close(out, '}');
-        }
+        for (int k = 0; k < count; k++)
+            put_frame(out, &f[k]);
     }
     bh_json_close(out, ']');
     bh_json_close(out, '}');
@@ -600,6 +734,10 @@ ob_live_goroutines(struct bh_json_out *out, const char *search, size_t from, siz
     bh_json_add_int(out, "total", all.seen);
     bh_json_add_int(out, "found", all.found);
     bh_json_add_int(out, "groups_total", (int64_t)groups);
+    bh_json_open(out, "states", '{');
+    for (int i = 0; i < all.states; i++)
+        bh_json_add_int(out, all.state[i].why, all.state[i].count);
+    bh_json_close(out, '}');
     bh_json_open(out, "groups", '[');
     for (size_t i = from; i < groups && i < from + most; i++)
         put_group(out, &all.groups[i]);

@@ -6,11 +6,14 @@
 #include <bulkhead/http/http.h>
 #include <bulkhead/http/json.h>
 
-/* ob_live_panics_version -- changes with every step of a panic. */
+/* ob_live_panics_version -- counts up with every step of a panic. */
 uint64_t ob_live_panics_version(void);
 
-/* ob_live_panics -- a list, the newest first.  ob_live_state -- an object: everything else that moves. */
-void ob_live_panics(struct bh_json_out *out);
+/*
+ * ob_live_panics -- a list of those that had a step behind version `since`, the newest first.
+ * ob_live_state -- an object: everything else that moves.
+ */
+void ob_live_panics(struct bh_json_out *out, uint64_t since);
 void ob_live_state(struct bh_json_out *out);
 
 /*

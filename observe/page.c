@@ -31,7 +31,7 @@
 
 #include "live.h"
 
-enum { STREAMS = 16, GROUPS_PAGE = 100, REPORTS = 50 };
+enum { STREAMS = 16, TICKS = 10 /* a second */, GROUPS_PAGE = 100, REPORTS = 50 };
 
 /* observe/page/, byte for byte. */
 #define EMBED(name, file)                                                                      \
@@ -72,21 +72,48 @@ leave_stream(void *arg)
     atomic_fetch_sub(&streams, 1);
 }
 
-/* The texts of an event are made in an arena of their own: the stream may last for days. */
-static int
-send_json(struct bh_http_call *c, const char *event, void (*put)(struct bh_json_out *out))
-{
-    struct bh_json_out out = { .arena = bh_arena_new(0) };
+struct event {
+    bool               panics; /* else the state */
+    uint64_t           since;
+    struct bh_json_out out;
+};
 
-    BH_DEFER(bh_arena_free, out.arena);
-    put(&out);
-    return bh_http_sse_send(c, &(struct bh_http_event){ .event = event, .data = out.text });
+static void
+put_event(void *arg)
+{
+    struct event *e = arg;
+
+    if (e->panics)
+        ob_live_panics(&e->out, e->since);
+    else
+        ob_live_state(&e->out);
+}
+
+/*
+ * The texts of an event are made in an arena of their own, and not by bh_http_sse_send, which
+ * formats in the request's: the stream may last for days.
+ */
+static int
+send_event(struct bh_http_call *c, struct event e)
+{
+    const char *head = e.panics ? "event: panics\ndata: " : "event: state\ndata: ";
+    int         rc;
+
+    e.out.arena = bh_arena_new(0);
+    BH_DEFER(bh_arena_free, e.out.arena);
+    bh_blocking(put_event, &e); /* it may read debug information */
+    rc = bh_http_write(c, head, strlen(head));
+    if (rc == 0)
+        rc = bh_http_write(c, e.out.text, e.out.size);
+    if (rc == 0)
+        rc = bh_http_write(c, "\n\n", 2);
+    return rc == 0 ? bh_http_flush(c) : rc;
 }
 
 static int
 give_events(struct bh_http_call *c, void *arg)
 {
-    uint64_t shown = UINT64_MAX;
+    uint64_t shown = 0;
     int      rc;
 
     (void)arg;
@@ -101,12 +128,12 @@ give_events(struct bh_http_call *c, void *arg)
 
         if (bh_http_is_draining(bh_http_server_of(c)))
             break;
-        if (version != shown)
-            rc = send_json(c, "panics", ob_live_panics);
+        if (version != shown || tick == 0)
+            rc = send_event(c, (struct event){ .panics = true, .since = shown });
         shown = version;
-        if (rc == 0 && tick % 10 == 0)
-            rc = send_json(c, "state", ob_live_state);
-        bh_sleep(100 * BH_MILLISECOND);
+        if (rc == 0 && tick % TICKS == 0)
+            rc = send_event(c, (struct event){ .panics = false });
+        bh_sleep(BH_SECOND / TICKS);
     }
     return 0;
 }

@@ -52,7 +52,14 @@ function lane(p) {
     make("div", { class: "text", text: p.text }), make("div", { class: "about", text: about.join(" · ") }), steps);
 }
 
-function showPanics(list) {
+const panics = new Map();
+
+/* The latest, of which `news` went on. */
+function showPanics(news) {
+  for (const p of news) panics.set(p.serial, p);
+  const list = [...panics.values()].sort((a, b) => b.time_ms - a.time_ms || b.serial - a.serial).slice(0, 64);
+  panics.clear();
+  for (const p of list) panics.set(p.serial, p);
   $("lanes").replaceChildren(...list.slice(0, 20).map(lane));
   $("no-panics").hidden = list.length > 0;
   $("panics-note").textContent = list.length > 20 ? "the latest 20" : "";
