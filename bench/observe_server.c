@@ -3,8 +3,8 @@
  *
  *     observe_server MODE PORT COLLECTOR
  *
- * MODE: plain, nobody looks; never, tenth, always: everything is on, and so much is sampled;
- * sink: a collector that takes everything.
+ * MODE: plain, nobody looks; never, tenth, always: everything is on, and so much is sampled; logged: as
+ * never, with a line in the log for each request; sink: a collector that takes everything.
  */
 
 #include <fcntl.h>
@@ -44,13 +44,14 @@ swallow(struct bh_http_call *c, void *arg)
 static void
 serve(void *args)
 {
-    struct settings       *o = args;
-    struct bh_http_server *s = bh_http_server_new(
-        &(struct bh_http_options){ .max_body = 16 << 20, .max_memory = 32 << 20 });
+    static const struct bh_observe_server_options unlogged = { .no_requests = true };
+    struct settings                              *o = args;
+    struct bh_http_server                        *s = bh_http_server_new(
+                               &(struct bh_http_options){ .max_body = 16 << 20, .max_memory = 32 << 20 });
     int rc;
 
     if (strcmp(o->mode, "plain") != 0 && strcmp(o->mode, "sink") != 0)
-        bh_observe_requests(s, NULL);
+        bh_observe_requests(s, strcmp(o->mode, "logged") == 0 ? NULL : &unlogged);
     bh_http_use(s, bh_http_recover, NULL);
     bh_http_handle(s, "GET /hello", hello, NULL);
     bh_http_handle(s, "POST /v1/{signal}", swallow, NULL);
@@ -70,7 +71,8 @@ main(int argc, char **argv)
     struct bh_sampler sampler = { .how = BH_SAMPLE_NEVER };
 
     if (argc != 4) {
-        fprintf(stderr, "usage: observe_server plain|never|tenth|always|sink PORT COLLECTOR\n");
+        fprintf(stderr,
+                "usage: observe_server plain|never|tenth|always|logged|sink PORT COLLECTOR\n");
         return 2;
     }
     o.mode = argv[1];
