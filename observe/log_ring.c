@@ -107,7 +107,7 @@ put(struct ob_log_ring *ring, const struct bh_log_record *r, size_t size)
     memcpy(bytes_of(ring) + at + WORD, r, size);
     head += skip + need;
     atomic_store_explicit(&ring->head, head, memory_order_release);
-    return head - atomic_load_explicit(&ring->tail_seen, memory_order_relaxed) > ring_size / 2;
+    return !has_room(ring, head, ring_size / 2);
 }
 
 bool

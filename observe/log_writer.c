@@ -358,12 +358,13 @@ run(void *arg)
 
     (void)arg;
     for (unsigned round = 0; begin_draining(); round++) {
-        bool      stopping = atomic_load(&w.stopping), idle;
+        bool      stopping = atomic_load(&w.stopping), idle, more;
         unsigned  taken;
         enum went went;
 
         compact();
         taken = drain(w.exported);
+        more = is_full();
         tell_drops();
         went = write_all(stopping ? 0 : SECOND_NS / 20);
         if (w.lines == 0)
@@ -376,7 +377,7 @@ run(void *arg)
             last_line = now();
         if (taken == 0 || round % REAP_ROUNDS == 0)
             ob_log_rings_reap();
-        if (taken == 0 && went != STUCK) /* else it has waited in poll */
+        if (!more && !stopping && went != STUCK) /* else it has waited in poll */
             doze(idle ? ASLEEP : NAPPING, idle ? SECOND_NS : NAP_NS);
     }
     if (atomic_load(&w.stopping) && !atomic_load(&w.crashing)) {
