@@ -50,14 +50,34 @@ on_panic(const struct bh_panic_event *e)
     bh_debug_event(e);
 }
 
+/* In hex; "" for none. */
+static void
+put_trace_id(char text[33], const unsigned char id[16])
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned          any = 0;
+
+    for (int i = 0; i < 16; i++) {
+        text[2 * i] = digits[id[i] >> 4];
+        text[2 * i + 1] = digits[id[i] & 15];
+        any |= id[i];
+    }
+    text[any != 0 ? 32 : 0] = '\0';
+}
+
+/* The line is the reporter's thread's: of which trace is one of its fields. */
 static void
 log_panic(const struct bh_report_summary *s, void *arg)
 {
+    char trace[33];
+
     (void)arg;
+    put_trace_id(trace, s->trace_id);
     bh_log(BH_ERROR, "panic", BH_STR("message", s->message), BH_STR("type", s->type),
            BH_STR("outcome", s->outcome), BH_STR("report", s->id),
-           BH_STR("fingerprint", s->fingerprint), BH_STR("route", s->route),
-           BH_UINT("raised_on", s->goroutine), BH_BOOL("suppressed", s->suppressed));
+           BH_STR("fingerprint", s->fingerprint), BH_STR("http_route", s->route),
+           BH_STR("of_trace", trace), BH_UINT("raised_on", s->goroutine),
+           BH_BOOL("suppressed", s->suppressed));
 }
 
 static uint64_t
@@ -107,6 +127,8 @@ start_exporter(const struct bh_observe_options *o)
     rc = bh_export_start(&(struct bh_export_options){ .endpoint = o->collector });
     note(rc);
     state.exporter = rc == 0;
+    if (state.exporter)
+        note(bh_report_export());
     note(bh_export_metrics());
 }
 
@@ -145,8 +167,6 @@ start_reports(const struct bh_observe_options *o)
     note(bh_report_add_number("otlp_dropped", exports_dropped, NULL));
     if (!o->no_log)
         note(bh_report_listen(log_panic, NULL));
-    if (state.exporter)
-        note(bh_report_export());
 }
 
 static void
@@ -221,20 +241,15 @@ bh_observe_stop(int64_t timeout)
 static int
 mark_request(struct bh_http_call *c, void *arg)
 {
-    static const char digits[] = "0123456789abcdef";
-    struct bh_tag     tag;
-    char              id[33];
-    int               rc;
+    struct bh_tag tag;
+    char          id[33];
+    int           rc;
 
     (void)arg;
     if (!bh_flight_on())
         return bh_http_next(c);
     bh_tag_get(&tag);
-    for (int i = 0; i < 16; i++) {
-        id[2 * i] = digits[tag.trace_id[i] >> 4];
-        id[2 * i + 1] = digits[tag.trace_id[i] & 15];
-    }
-    id[32] = '\0';
+    put_trace_id(id, tag.trace_id);
     bh_flight_task(c->id, *c->route != '\0' ? c->route : c->method);
     bh_flight_log(c->id, "trace_id", id);
     rc = bh_http_next(c);

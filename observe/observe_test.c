@@ -11,9 +11,12 @@
 #include <unistd.h>
 
 #include <bulkhead/go/panic.h>
+#include <bulkhead/observe/export.h>
 #include <bulkhead/observe/log.h>
 #include <bulkhead/observe/observe.h>
 #include <bulkhead/observe/report.h>
+
+#include "collector_fixture.h"
 
 static char answer[1 << 21];
 static char folder[] = "/tmp/bulkhead_observe_XXXXXX";
@@ -134,6 +137,38 @@ TEST_PLAIN(observe, one_call_sees_a_panic_from_every_side)
     EXPECT_STARTS(answer, "go 1.19 trace");
     (void)snprintf(file, sizeof file, "rm -rf %s", folder);
     EXPECT_EQ(system(file), 0);
+}
+
+static void
+serve_one_panic(void *args)
+{
+    struct fixture f = { .s = bh_http_server_new(NULL) };
+
+    (void)args;
+    bh_observe_requests(f.s, NULL);
+    bh_http_use(f.s, bh_http_recover, NULL);
+    bh_http_handle(f.s, "GET /broken/{id}", broken, NULL);
+    fixture_start(&f);
+    EXPECT_STARTS(get(&f, "/broken/9"), "HTTP/1.1 500 ");
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
+/* Its span, its log lines and the exception; not only on this machine. */
+TEST_PLAIN(observe, a_collector_hears_of_a_panic)
+{
+    struct bh_export_stats sent;
+    struct collector       c;
+
+    collector_start(&c);
+    EXPECT_EQ(bh_observe_start(
+                  &(struct bh_observe_options){ .collector = c.url, .log = { .fd = 2 } }),
+              0);
+    EXPECT_EQ(bh_main(serve_one_panic, NULL), 0);
+    EXPECT_EQ(bh_observe_stop(5 * BH_SECOND), 0);
+    bh_export_stats_read(&sent);
+    EXPECT_EQ(sent.signal[BH_EXPORT_SPANS].exported, 1);
+    EXPECT_EQ(sent.signal[BH_EXPORT_LOGS].exported, 3); /* request, panic, exception */
+    collector_stop(&c);
 }
 
 TEST_PLAIN(observe, a_part_that_cannot_start_is_said_and_the_others_run)

@@ -499,7 +499,7 @@ rt_spawn(bh_fn *fn, const void *args, size_t size, unsigned flags, void *pc)
 int
 bh_go_start_from_thread_(bh_fn *fn, const void *args, size_t size)
 {
-    if (!rt_sched.running)
+    if (!rt_sched.running || atomic_load(&rt_sched.main_done))
         return -ESHUTDOWN;
     if (bh_self() != NULL) {
         rt_go(NULL, fn, args, size, __builtin_return_address(0));
