@@ -33,7 +33,7 @@
 
 /* ---- lanes ----------------------------------------------------------------------- */
 
-enum { LANES = 64, TRIES = 64, STEPS = 24, PCS = 24, FRAMES = 12 };
+enum { LANES = 64, TRIES = 64, STEPS = 24, PCS = 32, FRAMES = 12 };
 
 /* A deferred call, or, without a function, a repanic. */
 struct step {
@@ -256,22 +256,28 @@ put_frame(struct bh_json_out *out, const struct bh_frame *f)
     bh_json_close(out, '}');
 }
 
-/* Who raised it; without what the runtime did then. */
+/* Who raised it; without the hook that noted it, and what the runtime did between. */
 static void
 put_calls(struct bh_json_out *out, const struct lane *l)
 {
     struct bh_frame f[BH_FRAMES_MAX];
-    int             shown = 0;
+    enum { HOOK, RUNTIME, CALLS } where = HOOK; /* in this order, inwards out */
+    int shown = 0;
 
     bh_json_open(out, "frames", '[');
     for (int i = 0; i < l->depth && shown < FRAMES; i++) {
         int n = l->pcs[i] != 0 ? bh_symbolize(l->pcs[i], f, BH_FRAMES_MAX) : 0;
 
-        for (int k = 0; k < n; k++)
-            if (shown > 0 || !f[k].runtime) {
+        for (int k = 0; k < n; k++) {
+            if (where == HOOK && f[k].runtime)
+                where = RUNTIME;
+            else if (where == RUNTIME && !f[k].runtime)
+                where = CALLS;
+            if (where == CALLS) {
                 put_frame(out, &f[k]);
                 shown++;
             }
+        }
     }
     bh_json_close(out, ']');
 }
@@ -298,16 +304,19 @@ put_lane(struct bh_json_out *out, const struct lane *l, int64_t now)
     bh_json_close(out, '}');
 }
 
-void
+uint64_t
 ob_live_panics(struct bh_json_out *out, uint64_t since)
 {
+    uint64_t     told = ob_live_panics_version();
     struct lane *copy = bh_arena_alloc(out->arena, sizeof lanes);
     int          count = 0;
     int64_t      now = bh_now();
 
     for (int i = 0; i < LANES; i++) {
-        if (!try_lane(&lanes[i]))
+        if (!try_lane(&lanes[i])) {
+            told = since; /* once more, next time */
             continue;
+        }
         if (lanes[i].serial != 0 && lanes[i].version > since)
             memcpy(&copy[count++], &lanes[i], sizeof lanes[i]);
         leave_lane(&lanes[i]);
@@ -317,6 +326,7 @@ ob_live_panics(struct bh_json_out *out, uint64_t since)
     for (int i = 0; i < count; i++)
         put_lane(out, &copy[i], now);
     bh_json_close(out, ']');
+    return told;
 }
 
 /* ---- routes ---------------------------------------------------------------------- */
@@ -550,10 +560,10 @@ struct group {
 };
 
 struct gathering {
-    struct group *groups; /* by hash */
-    const char   *search;
-    int64_t       seen, found, cut;
-    int           states;
+    struct group                    *groups; /* by hash */
+    const struct ob_goroutine_query *q;
+    int64_t                          seen, found, cut;
+    int                              states;
     struct {
         const char *why;
         int64_t     count;
@@ -598,10 +608,13 @@ frames_have(const uintptr_t *pcs, int depth, const char *search)
 }
 
 static bool
-wanted(const struct bh_goroutine_info *g, const char *search)
+wanted(const struct bh_goroutine_info *g, const struct ob_goroutine_query *q)
 {
-    char *end;
+    const char *search = q->search;
+    char       *end;
 
+    if (*q->state != '\0' && strcmp(g->why, q->state) != 0)
+        return false;
     if (*search == '\0' || has(g->name, search) || has(g->labels, search) ||
         has(g->why, search) || (g->tag.route != NULL && has(g->tag.route, search)))
         return true;
@@ -651,7 +664,7 @@ gather(const struct bh_goroutine_info *g, void *arg)
 
     all->seen++;
     count_state(all, g->why);
-    if (!wanted(g, all->search))
+    if (!wanted(g, all->q))
         return true;
     all->found++;
     hash = (hash ^ (uintptr_t)g->why) * 1099511628211U;
@@ -719,9 +732,9 @@ put_group(struct bh_json_out *out, const struct group *n)
 }
 
 int
-ob_live_goroutines(struct bh_json_out *out, const char *search, size_t from, size_t most)
+ob_live_goroutines(struct bh_json_out *out, const struct ob_goroutine_query *q)
 {
-    struct gathering all = { .groups = calloc(GROUPS, sizeof(struct group)), .search = search };
+    struct gathering all = { .groups = calloc(GROUPS, sizeof(struct group)), .q = q };
     size_t           groups = 0;
 
     if (all.groups == NULL)
@@ -739,7 +752,7 @@ ob_live_goroutines(struct bh_json_out *out, const char *search, size_t from, siz
         bh_json_add_int(out, all.state[i].why, all.state[i].count);
     bh_json_close(out, '}');
     bh_json_open(out, "groups", '[');
-    for (size_t i = from; i < groups && i < from + most; i++)
+    for (size_t i = q->from; i < groups && i - q->from < q->most; i++)
         put_group(out, &all.groups[i]);
     bh_json_close(out, ']');
     bh_json_close(out, '}');

@@ -11,16 +11,23 @@ uint64_t ob_live_panics_version(void);
 
 /*
  * ob_live_panics -- a list of those that had a step behind version `since`, the newest first.
- * ob_live_state -- an object: everything else that moves.
+ * Returns: the version up to which all was told, for the next `since`.
  */
-void ob_live_panics(struct bh_json_out *out, uint64_t since);
+uint64_t ob_live_panics(struct bh_json_out *out, uint64_t since);
+
+/* ob_live_state -- an object: everything else that moves. */
 void ob_live_state(struct bh_json_out *out);
 
+/* Which goroutines: those with `search` in a name, label, function, route, state or as id. */
+struct ob_goroutine_query {
+    const char *search, *state; /* "": any; the state, exactly */
+    size_t      from, most;     /* which groups */
+};
+
 /*
- * ob_live_goroutines -- an object: goroutines by stack, most first, of those that have `search` (may
- * be "") in a name, label, function, state or as their id.  `from`, `most`: which groups.
+ * ob_live_goroutines -- an object: goroutines by stack, most first; all states there are.
  * Returns: 0 or -ENOMEM.  Blocks: reads debug information.
  */
-int ob_live_goroutines(struct bh_json_out *out, const char *search, size_t from, size_t most);
+int ob_live_goroutines(struct bh_json_out *out, const struct ob_goroutine_query *q);
 
 #endif

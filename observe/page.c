@@ -74,7 +74,7 @@ leave_stream(void *arg)
 
 struct event {
     bool               panics; /* else the state */
-    uint64_t           since;
+    uint64_t          *told;   /* the version of panics up to which the client knows */
     struct bh_json_out out;
 };
 
@@ -84,7 +84,7 @@ put_event(void *arg)
     struct event *e = arg;
 
     if (e->panics)
-        ob_live_panics(&e->out, e->since);
+        *e->told = ob_live_panics(&e->out, *e->told);
     else
         ob_live_state(&e->out);
 }
@@ -113,7 +113,7 @@ send_event(struct bh_http_call *c, struct event e)
 static int
 give_events(struct bh_http_call *c, void *arg)
 {
-    uint64_t shown = 0;
+    uint64_t told = 0;
     int      rc;
 
     (void)arg;
@@ -124,13 +124,10 @@ give_events(struct bh_http_call *c, void *arg)
     BH_DEFER(leave_stream, NULL);
     rc = bh_http_sse(c);
     for (int tick = 0; rc == 0 && bh_ctx_err(bh_http_ctx(c)) == 0; tick++) {
-        uint64_t version = ob_live_panics_version();
-
         if (bh_http_is_draining(bh_http_server_of(c)))
             break;
-        if (version != shown || tick == 0)
-            rc = send_event(c, (struct event){ .panics = true, .since = shown });
-        shown = version;
+        if (ob_live_panics_version() != told || tick == 0)
+            rc = send_event(c, (struct event){ .panics = true, .told = &told });
         if (rc == 0 && tick % TICKS == 0)
             rc = send_event(c, (struct event){ .panics = false });
         bh_sleep(BH_SECOND / TICKS);
@@ -151,10 +148,9 @@ give_state(struct bh_http_call *c, void *arg)
 /* ---- goroutines ------------------------------------------------------------------ */
 
 struct look {
-    struct bh_json_out out;
-    const char        *search;
-    size_t             from;
-    int                rc;
+    struct bh_json_out        out;
+    struct ob_goroutine_query q;
+    int                       rc;
 };
 
 static void
@@ -162,7 +158,7 @@ look_at_goroutines(void *arg)
 {
     struct look *l = arg;
 
-    l->rc = ob_live_goroutines(&l->out, l->search, l->from, GROUPS_PAGE);
+    l->rc = ob_live_goroutines(&l->out, &l->q);
 }
 
 static void
@@ -174,14 +170,16 @@ free_arena(void *arg)
 static int
 give_goroutines(struct bh_http_call *c, void *arg)
 {
-    const char  *search = bh_http_query(c, "search"), *from = bh_http_query(c, "from");
+    const char *search = bh_http_query(c, "search"), *state = bh_http_query(c, "state"),
+               *from = bh_http_query(c, "from");
     struct look *l = bh_arena_alloc(c->arena, sizeof *l);
 
     (void)arg;
     l->out.arena = bh_arena_new(0); /* the request's own is too small for ten thousand */
     bh_arena_defer(c->arena, free_arena, l->out.arena);
-    l->search = search != NULL ? search : "";
-    l->from = from != NULL ? strtoul(from, NULL, 10) : 0;
+    l->q =
+        (struct ob_goroutine_query){ search != NULL ? search : "", state != NULL ? state : "",
+                                     from != NULL ? strtoul(from, NULL, 10) : 0, GROUPS_PAGE };
     bh_blocking(look_at_goroutines, l); /* it reads debug information */
     if (l->rc < 0)
         return l->rc;

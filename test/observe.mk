@@ -46,6 +46,10 @@ $O/test/observe/probes/target: $O/test/observe/probes/target.c.o $(layers) ; $(l
 observe_needs += $O/test/observe/probes/target
 observe_steps += test/observe/probes/test.py test/model/check.sh
 
+# The page, in headless Chromium; screenshots in $O/test/observe/page/screenshots.
+observe_needs += $O/examples/server/crashlab
+observe_steps += test/observe/page/test.py
+
 all: $(observe_needs)
 
 # Allocations of the registry, the logger and of profiles fail in turn (http/sweep.mk).

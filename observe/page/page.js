@@ -29,41 +29,70 @@ function size(bytes) {
   return bytes < 1048576 ? `${(bytes / 1024).toFixed(0)} KiB` : `${(bytes / 1048576).toFixed(1)} MiB`;
 }
 
-// ---- panics ----
+// ---- panics: a lane each, changed only when something happened in it ----
 
-let known = new Set();
+const SHOWN = 12, lanes = new Map();
 
-function step(text, className) {
-  return make("li", { text, class: className || "" });
+function step(name, when, className) {
+  return make("li", { class: className || "" }, make("span", { class: "name", text: name, title: name }),
+    make("span", { class: "when", text: when }));
 }
 
-function lane(p) {
-  const state = p.outcome || "open";
-  const steps = make("ul", { class: "steps" }, step("raised"), step(p.hook_failed ? "a hook failed" : "hooks"),
-    step(p.defers === 1 ? "1 deferred call" : `${p.defers} deferred calls`));
-  if (p.repanicked) steps.append(step("raised again"));
-  steps.append(step(p.outcome ? `${p.outcome}${p.by ? " by " + p.by : ""} after ${duration(p.took_ns)}` : "on its way",
-    `outcome ${state}`));
-  const about = [new Date(p.time_ms).toLocaleTimeString(), `goroutine ${p.goroutine}`, p.kind];
-  if (p.route) about.push(p.route);
-  if (p.trace) about.push(`trace ${p.trace}`);
-  const fresh = !known.has(p.serial) && known.size > 0;
-  return make("li", { class: `${state}${fresh ? " new" : ""}`, "data-serial": p.serial },
-    make("div", { class: "text", text: p.text }), make("div", { class: "about", text: about.join(" · ") }), steps);
+function steps(p) {
+  const list = make("ol", { class: "steps", "aria-label": "What became of it" },
+    step("raised", new Date(p.time_ms).toLocaleTimeString(), "raised"));
+  if (p.hook_failed) list.append(step("a hook failed", "", "failed"));
+  for (const s of p.steps) {
+    const when = "+" + duration(s.at_ns);
+    if (!s.function) list.append(step("raised again", when, "raised"));
+    else list.append(step(s.function, s.took_ns < 0 ? when : `${when}, took ${duration(s.took_ns)}`, "defer"));
+  }
+  if (p.defers > p.steps.length) list.append(step(`${p.defers - p.steps.length} more`, ""));
+  if (p.outcome) list.append(step(p.by ? `${p.outcome} by ${p.by}` : p.outcome, "+" + duration(p.took_ns), `outcome ${p.outcome}`));
+  else list.append(step("on its way", "", "outcome open"));
+  return list;
 }
 
-const panics = new Map();
+/* Panics alike share a lane, which shows the latest: a storm is one line with a number. */
+const alike = (p) => [p.kind, p.text, p.route].join("\n");
 
-/* The latest, of which `news` went on. */
-function showPanics(news) {
-  for (const p of news) panics.set(p.serial, p);
-  const list = [...panics.values()].sort((a, b) => b.time_ms - a.time_ms || b.serial - a.serial).slice(0, 64);
-  panics.clear();
-  for (const p of list) panics.set(p.serial, p);
-  $("lanes").replaceChildren(...list.slice(0, 20).map(lane));
-  $("no-panics").hidden = list.length > 0;
-  $("panics-note").textContent = list.length > 20 ? "the latest 20" : "";
-  known = new Set(list.map((p) => p.serial));
+function lane(p, old) {
+  const about = [p.kind, p.route, `goroutine ${number(p.goroutine)}`, p.trace && `trace ${p.trace}`].filter(Boolean);
+  const serials = old ? old.serials : new Set();
+  serials.add(p.serial);
+  const times = serials.size > 1 ? [make("b", { class: "times", text: `×\u2009${number(serials.size)}`, title: "seen by this page" })] : [];
+  const details = make("details", {}, make("summary", {},
+    make("div", { class: "lane-head" }, make("span", { class: "text" }, p.text, ...times),
+      make("time", { text: new Date(p.time_ms).toLocaleTimeString() })),
+    make("div", { class: "about", text: about.join(" · ") }), steps(p)), stack(p.frames));
+  details.open = Boolean(old && old.firstChild.open);
+  const e = make("li", { class: `${p.outcome || "open"}${old || lanes.size === 0 ? "" : " new"}` }, details);
+  return Object.assign(e, { serials, serial: p.serial, key: alike(p) });
+}
+
+function place(p) {
+  const key = alike(p), old = lanes.get(key);
+  if (old && p.serial < old.serial) {
+    old.serials.add(p.serial);
+    return;
+  }
+  const e = lane(p, old), focused = old && old.contains(document.activeElement);
+  if (old && p.serial === old.serial) old.replaceWith(e);
+  else $("lanes").prepend(e);
+  if (old && old.isConnected) old.remove();
+  if (focused) e.querySelector("summary").focus({ preventScroll: true });
+  lanes.set(key, e);
+}
+
+/* The list has what went on, the newest first. */
+function showPanics(list) {
+  for (const p of list.reverse()) place(p);
+  while (lanes.size > SHOWN) {
+    lanes.delete($("lanes").lastChild.key);
+    $("lanes").lastChild.remove();
+  }
+  $("no-panics").hidden = lanes.size > 0;
+  $("panics-note").textContent = lanes.size >= SHOWN ? `the latest ${SHOWN} kinds` : "";
   if (list.length > 0) later(showReports, 1500);
 }
 
@@ -71,68 +100,108 @@ function showPanics(news) {
 
 let last = null;
 
-function tile(name, value, bad) {
-  return make("div", { class: bad ? "bad" : "" }, make("dt", { text: name }), make("dd", { text: value }));
+function tile(name, value, className) {
+  return make("div", { class: className || "" }, make("dt", { text: name, title: name }), make("dd", { text: value }));
+}
+
+/* label: the column's name, where a phone shows it beside the value. */
+const cell = (text, className, label) => make("td", { class: className, text, "data-label": label || "" });
+const count = (n, label, bad) => cell(number(n), n === 0 ? "n zero" : bad ? "n errors" : "n", label);
+
+function showTiles(s, perSecond) {
+  const r = s.runtime, queued = r.run_queues.reduce((a, b) => a + b, 0);
+  const requests = (x) => x.routes.reduce((sum, y) => sum + y.count, 0);
+  const one = (n) => (n >= 100 ? number(Math.round(n)) : n.toFixed(1));
+  $("tiles").replaceChildren(
+    tile("requests/s", one(perSecond(requests))),
+    tile("goroutines", number(r.running + r.runnable + r.waiting)),
+    tile("running", number(r.running)),
+    tile("in run queues", number(queued), queued ? "" : "quiet"),
+    tile("waiting for I/O", number(r.io_waiters)),
+    tile("timers", number(r.timers)),
+    tile("threads", number(r.threads)),
+    tile("started/s", one(perSecond((x) => x.runtime.spawned))),
+    tile("panics", number(r.panics), r.panics ? "bad" : "quiet"),
+    tile("faults", number(r.faults), r.faults ? "bad" : "quiet"),
+    tile("recovered", number(r.recovered), r.recovered ? "" : "quiet"),
+    tile("reports", number(s.report.full), s.report.full ? "" : "quiet"));
 }
 
 function showState(s) {
-  const r = s.runtime, seconds = last ? (s.time_ms - last.time_ms) / 1000 : 0;
-  const rate = (now, before) => (seconds > 0 ? Math.max(0, (now - before) / seconds) : 0);
-  const total = s.routes.reduce((sum, x) => sum + x.count, 0);
-  const before = last ? last.routes.reduce((sum, x) => sum + x.count, 0) : total;
-  $("process").textContent = `process ${s.pid}`;
-  $("tiles").replaceChildren(
-    tile("goroutines", number(r.running + r.runnable + r.waiting)), tile("running", number(r.running)),
-    tile("waiting to run", number(r.runnable)), tile("run queues", r.run_queues.map(number).join(" ")),
-    tile("threads", number(r.threads)), tile("timers", number(r.timers)), tile("requests/s", number(Math.round(rate(total, before)))),
-    tile("started/s", number(Math.round(rate(r.spawned, last ? last.runtime.spawned : r.spawned)))),
-    tile("panics", number(r.panics), r.panics > 0), tile("recovered", number(r.recovered)), tile("by faults", number(r.faults)));
-  const old = new Map((last ? last.routes : []).map((x) => [x.method + x.route, x.count]));
+  const seconds = last ? (s.time_ms - last.time_ms) / 1000 : 0;
+  const perSecond = (of) => (seconds > 0 ? Math.max(0, (of(s) - of(last)) / seconds) : 0);
+  const key = (x) => `${x.method} ${x.route}`;
+  const old = new Map((last ? last.routes : []).map((x) => [key(x), x.count]));
+  const rate = (x) => (seconds > 0 ? (x.count - (old.get(key(x)) ?? 0)) / seconds : 0);
   const rows = s.routes.slice().sort((a, b) => b.count - a.count);
+  $("process").textContent = `process ${s.pid}`;
+  showTiles(s, perSecond);
   $("route-rows").replaceChildren(...rows.map((x) => make("tr", {},
-    make("td", { class: "mono", text: x.route || `${x.method} (no route)` }),
-    make("td", { class: "n", text: `${rate(x.count, old.get(x.method + x.route) ?? x.count).toFixed(1)}/s` }),
-    make("td", { class: "n", text: duration(x.p50_ms * 1e6) }), make("td", { class: "n", text: duration(x.p99_ms * 1e6) }),
-    make("td", { class: x.errors ? "n errors" : "n", text: number(x.errors) }), make("td", { class: "n", text: number(x.count) }))));
+    cell(x.route ? key(x) : `${x.method}, no route`, "name mono"),
+    cell(rate(x) > 0 ? `${rate(x).toFixed(1)}/s` : "–", rate(x) > 0 ? "n" : "n zero", "rate"),
+    cell(duration(x.p50_ms * 1e6), "n", "p50"), cell(duration(x.p99_ms * 1e6), "n", "p99"),
+    count(x.errors, "errors", true), count(x.count, "total"))));
+  $("route-table").hidden = rows.length === 0;
   $("no-routes").hidden = rows.length > 0;
-  $("drop-rows").replaceChildren(...s.drops.map((d) => make("tr", {}, make("td", { text: d.what }),
-    make("td", { text: d.reason.replaceAll("_", " ") }), make("td", { class: "n", text: number(d.count) }))));
+  $("drop-rows").replaceChildren(...s.drops.map((d) => make("tr", {}, cell(d.what, ""),
+    cell(d.reason.replaceAll("_", " "), ""), count(d.count, "", true))));
+  $("drop-table").hidden = s.drops.length === 0;
   $("no-drops").hidden = s.drops.length > 0;
-  $("exporter").textContent = s.export.filter((e) => e.accepted > 0).map((e) =>
-    `${e.signal}: ${number(e.exported)} of ${number(e.accepted)} sent${e.open ? ", the collector is left alone" : ""}`).join(" · ");
+  $("export-rows").replaceChildren(...s.export.map((e) => make("tr", {},
+    cell(e.open ? `${e.signal}: paused, it does not answer` : e.signal, "name"), count(e.accepted, "accepted"),
+    count(e.exported, "sent"), count(e.queued, "queued"), count(e.failures, "failed", true))));
+  $("export-table").hidden = s.export.every((e) => e.accepted === 0 && e.failures === 0);
   last = s;
 }
 
 // ---- goroutines ----
 
-let shown = 0;
+let shown = 0, only = "";
 
-function frameLine(f) {
-  const where = f.file ? `  ${f.file}:${f.line}` : "";
-  return make("span", { class: f.runtime ? "runtime" : "", text: `${f.function}${where}\n` });
+function stack(frames) {
+  const lines = frames.map((f) => make("span", { class: f.runtime ? "runtime" : "" }, f.function,
+    make("i", { text: f.file ? `  ${f.file}:${f.line}` : "" })));
+  return make("pre", { class: "frames", tabindex: "0", role: "region", "aria-label": "Stack" },
+    ...(lines.length ? lines : [make("span", { text: "no stack" })]));
 }
 
 function group(g) {
-  const top = g.frames.find((f) => !f.runtime) || g.frames.find((f) => f.function.startsWith("bh_")) || g.frames[0];
-  const about = [`goroutines ${g.ids.join(", ")}${g.count > g.ids.length ? ", …" : ""}`];
-  if (g.name) about.push(`name ${g.name}`);
+  const top = g.frames.find((f) => !f.runtime && !f.function.startsWith("bh_")) ||
+    g.frames.find((f) => f.function.startsWith("bh_")) || g.frames[0];
+  const about = [`goroutine${g.count > 1 ? "s" : ""} ${g.ids.join(", ")}${g.count > g.ids.length ? ", …" : ""}`];
+  if (g.name) about.push(`named ${g.name}`);
   if (g.labels) about.push(g.labels);
   return make("details", {},
     make("summary", {}, make("span", { class: "count", text: number(g.count) }),
-      make("span", { class: "state", text: g.why + (g.longest_ms > 0 ? `, up to ${duration(g.longest_ms * 1e6)}` : "") }),
-      make("code", { class: "top", text: top ? top.function : "no stack" })),
-    make("pre", { class: "frames", tabindex: "0" }, make("span", { class: "runtime", text: about.join(" · ") + "\n\n" }),
-      ...g.frames.map(frameLine)));
+      make("code", { class: "top", text: top ? top.function : "no stack" }),
+      make("span", { class: "state", text: g.why + (g.longest_ms > 0 ? `, up to ${duration(g.longest_ms * 1e6)}` : "") })),
+    make("p", { class: "ids", text: about.join(" · ") }), stack(g.frames));
 }
 
-async function showGoroutines(from) {
-  const reply = await fetch(`${base}goroutines?from=${from}&search=${encodeURIComponent($("search").value)}`);
+function showStates(states) {
+  const chips = Object.entries(states).sort((a, b) => b[1] - a[1]).map(([why, n]) => {
+    const e = make("button", { type: "button", "aria-pressed": String(why === only) }, make("b", { text: number(n) }), why);
+    e.addEventListener("click", () => {
+      only = why === only ? "" : why;
+      showGoroutines(0, why);
+    });
+    return e;
+  });
+  $("states").replaceChildren(...chips);
+}
+
+/* focus: the state whose button shall keep it. */
+async function showGoroutines(from, focus) {
+  const search = encodeURIComponent($("search").value), state = encodeURIComponent(only);
+  const reply = await fetch(`${base}goroutines?from=${from}&search=${search}&state=${state}`);
   if (!reply.ok) return;
   const all = await reply.json();
   if (from === 0) $("groups").replaceChildren();
   $("groups").append(...all.groups.map(group));
   shown = from + all.groups.length;
   $("more").hidden = shown >= all.groups_total;
+  showStates(all.states);
+  if (focus) [...$("states").children].find((e) => e.lastChild.data === focus)?.focus();
   $("goroutines-note").textContent = all.found === all.total
     ? `${number(all.total)} in ${number(all.groups_total)} stacks` : `${number(all.found)} of ${number(all.total)}`;
 }
@@ -201,6 +270,17 @@ async function readProfile(name) {
   return p;
 }
 
+/* A sample's functions, outermost first. */
+function namesOf(p, sample) {
+  const names = [];
+  for (const id of sample.stack.slice().reverse()) {
+    const l = p.locations.get(id) || { lines: [], address: 0 };
+    const inlined = l.lines.map((f) => p.strings[p.functions.get(f)] || "?").reverse();
+    names.push(...(inlined.length ? inlined : [`0x${l.address.toString(16)}`]));
+  }
+  return names.length ? names : ["no stack"];
+}
+
 function tree(p, value) {
   const root = { name: "all", total: 0, children: new Map() };
   for (const s of p.samples) {
@@ -208,14 +288,10 @@ function tree(p, value) {
     if (!(n > 0)) continue;
     root.total += n;
     let at = root;
-    for (const id of s.stack.slice().reverse()) {
-      const l = p.locations.get(id) || { lines: [], address: 0 };
-      const names = l.lines.map((f) => p.strings[p.functions.get(f)] || "?").reverse();
-      for (const name of names.length ? names : [`0x${l.address.toString(16)}`]) {
-        if (!at.children.has(name)) at.children.set(name, { name, total: 0, children: new Map() });
-        at = at.children.get(name);
-        at.total += n;
-      }
+    for (const name of namesOf(p, s)) {
+      if (!at.children.has(name)) at.children.set(name, { name, total: 0, children: new Map() });
+      at = at.children.get(name);
+      at.total += n;
     }
   }
   return root;
@@ -223,45 +299,94 @@ function tree(p, value) {
 
 // ---- the flame graph ----
 
-let profile = null, root = null;
+let profile = null, root = null, zoomed = null;
 
 function amount(n) {
   const unit = profile.strings[profile.types[$("value").selectedIndex][2]];
   return unit === "nanoseconds" ? duration(n) : unit === "bytes" ? size(n) : number(n);
 }
 
-function hue(name) {
+function look(node) {
   let h = 0;
-  for (const c of name) h = (h * 31 + c.codePointAt(0)) >>> 0;
-  return `h${h % 6}`;
+  for (const c of node.name) h = (h * 31 + c.codePointAt(0)) >>> 0;
+  return node === root ? "root" : `h${h % 6}${/^(bh|rt|ht|ob)_/.test(node.name) ? " own" : ""}`;
 }
 
+const describe = (node) => `${node.name}, ${amount(node.total)}, ${((node.total / root.total) * 100).toFixed(1)} %`;
+
+const ROW = 22, NARROW = 2; /* px; what is narrower is not drawn */
+
+/* Boxes, the root on top.  One can be reached by Tab, the others by arrows. */
 function draw(top) {
-  const graph = $("graph"), width = graph.clientWidth, row = 21, boxes = [];
+  const graph = $("graph"), width = graph.clientWidth, boxes = [];
   let depth = 0;
-  const place = (node, left, level) => {
+  const place = (node, left, level, parent) => {
     const w = (node.total / top.total) * width;
-    if (w < 2) return;
+    if (w < NARROW) return null;
     depth = Math.max(depth, level + 1);
-    const text = `${node.name}, ${amount(node.total)}, ${((node.total / root.total) * 100).toFixed(1)} %`;
-    const box = make("button", { type: "button", role: "treeitem", "aria-level": level + 1, "aria-label": text, title: text,
-      class: node === root ? "root" : hue(node.name), text: w > 24 ? node.name : "" });
-    box.style.left = `${left}px`;
-    box.style.width = `${w}px`;
-    box.style.top = `${level * row}px`;
-    box.addEventListener("click", () => draw(node));
-    box.addEventListener("focus", () => { $("flame-status").textContent = text; });
-    box.addEventListener("mouseenter", () => { $("flame-status").textContent = text; });
+    const box = make("div", { role: "treeitem", tabindex: boxes.length ? "-1" : "0", "aria-level": level + 1,
+      "aria-label": describe(node), title: describe(node), class: look(node), text: w > 30 ? node.name : "" });
+    Object.assign(box.style, { left: `${left}px`, width: `${w}px`, top: `${level * ROW}px`, padding: w > 30 ? "" : "0" });
+    Object.assign(box, { node, parent, below: [] });
     boxes.push(box);
     for (const child of [...node.children.values()].sort((a, b) => b.total - a.total)) {
-      place(child, left, level + 1);
+      const below = place(child, left, level + 1, box);
+      if (below) box.below.push(below);
       left += (child.total / top.total) * width;
     }
+    return box;
   };
-  if (top.total > 0) place(top, 0, 0);
-  graph.style.height = `${depth * row}px`;
+  if (top.total > 0) place(top, 0, 0, null);
+  graph.style.height = `${depth * ROW}px`;
   graph.replaceChildren(...boxes);
   $("unzoom").hidden = top === root;
+  zoomed = top;
+}
+
+function walk(box, key) {
+  const beside = box.parent ? box.parent.below : [box], at = beside.indexOf(box);
+  return { ArrowDown: box.below[0], ArrowUp: box.parent, ArrowRight: beside[at + 1], ArrowLeft: beside[at - 1] }[key];
+}
+
+function onGraphKey(e) {
+  const box = e.target, to = box.node && walk(box, e.key);
+  if (e.key.startsWith("Arrow")) {
+    e.preventDefault();
+    if (!to) return;
+    box.tabIndex = -1;
+    to.tabIndex = 0;
+    to.focus({ preventScroll: true });
+    to.scrollIntoView({ block: "nearest" });
+  } else if (box.node && (e.key === "Enter" || e.key === " ")) {
+    e.preventDefault();
+    zoom(box.node);
+  } else if (e.key === "Escape") {
+    zoom(root);
+  }
+}
+
+function zoom(node) {
+  const inside = $("graph").contains(document.activeElement);
+  draw(node);
+  if (inside) $("graph").firstChild?.focus({ preventScroll: true });
+}
+
+/* What each function uses itself, and with all it calls. */
+function showFunctions(value) {
+  const all = new Map();
+  for (const s of profile.samples) {
+    const n = s.values[value], names = namesOf(profile, s);
+    if (!(n > 0)) continue;
+    for (const name of new Set(names)) {
+      if (!all.has(name)) all.set(name, { name, self: 0, total: 0 });
+      all.get(name).total += n;
+    }
+    all.get(names[names.length - 1]).self += n;
+  }
+  const rows = [...all.values()].sort((a, b) => b.self - a.self || b.total - a.total).slice(0, 30);
+  $("function-rows").replaceChildren(...rows.map((f) => make("tr", {}, cell(f.name, "name mono"),
+    cell(amount(f.self), f.self ? "n" : "n zero"), cell(amount(f.total), "n"))));
+  $("functions").hidden = rows.length === 0;
 }
 
 function drawValue() {
@@ -269,6 +394,7 @@ function drawValue() {
   $("flame-status").textContent = root.total > 0 ? "" : "Nothing was sampled.";
   $("flame-note").textContent = root.total > 0 ? `${amount(root.total)} in ${number(profile.samples.length)} samples` : "";
   draw(root);
+  showFunctions($("value").selectedIndex);
 }
 
 async function drawProfile() {
@@ -276,11 +402,14 @@ async function drawProfile() {
   try {
     profile = await readProfile($("profile").value);
   } catch (e) {
+    profile = root = null;
     $("flame-status").textContent = e.message;
+    $("flame-note").textContent = "";
     $("graph").replaceChildren();
+    $("functions").hidden = $("unzoom").hidden = true;
     return;
   }
-  $("value").replaceChildren(...profile.types.map((t) => make("option", { text: profile.strings[t[1]] })));
+  $("value").replaceChildren(...profile.types.map((t) => make("option", { text: profile.strings[t[1]].replaceAll("_", " ") })));
   $("value").selectedIndex = profile.types.length - 1;
   drawValue();
 }
@@ -291,11 +420,12 @@ async function showReports() {
   const reply = await fetch(`${base}reports`);
   if (!reply.ok) return;
   const all = await reply.json();
-  const rows = all.reports.map((r) => make("div", {}, make("code", { text: r.id }),
-    make("span", { class: "empty", text: new Date(r.time * 1000).toLocaleString() }),
-    ...r.files.map((f) => make("a", { href: `${base}reports/${r.id}/${f.name}`, title: size(f.size), text: f.name }))));
+  const rows = all.reports.map((r) => make("div", {},
+    make("p", {}, new Date(r.time * 1000).toLocaleString() + " ", make("code", { class: "empty", text: r.id })),
+    make("ul", { class: "chips", "aria-label": `Files of ${r.id}` }, ...r.files.map((f) => make("li", {},
+      make("a", { href: `${base}reports/${r.id}/${f.name}`, title: size(f.size), text: f.name }))))));
   $("reports").replaceChildren(...(rows.length ? rows : [make("p", { class: "empty",
-    text: all.kept ? "No reports of panics." : "Reports are not kept: no directory was given." })]));
+    text: all.kept ? "None yet." : "Not kept: no directory was given." })]));
 }
 
 // ---- life ----
@@ -308,20 +438,27 @@ function later(fn, ms) {
 
 function connect() {
   const events = new EventSource(`${base}events`);
-  events.addEventListener("open", () => { $("connection").textContent = "live"; $("connection").className = "live"; });
-  events.addEventListener("error", () => { $("connection").textContent = "not connected"; $("connection").className = "lost"; });
+  const say = (text, className) => { $("connection").textContent = text; $("connection").className = className; };
+  events.addEventListener("open", () => say("live", "live"));
+  events.addEventListener("error", () => say("not connected", "lost"));
   events.addEventListener("panics", (e) => showPanics(JSON.parse(e.data)));
   events.addEventListener("state", (e) => showState(JSON.parse(e.data)));
 }
 
 $("search-form").addEventListener("submit", (e) => { e.preventDefault(); showGoroutines(0); });
-$("search").addEventListener("input", () => later(() => showGoroutines(0), 250));
+$("search").addEventListener("input", () => later(find, 250));
+function find() { showGoroutines(0); }
 $("more").addEventListener("click", () => showGoroutines(shown));
 $("flame-form").addEventListener("submit", (e) => { e.preventDefault(); drawProfile(); });
-$("value").addEventListener("change", drawValue);
-$("unzoom").addEventListener("click", () => draw(root));
-addEventListener("resize", () => { if (root) later(redraw, 150); });
-function redraw() { draw(root); }
+$("value").addEventListener("change", () => profile && drawValue());
+$("unzoom").addEventListener("click", () => zoom(root));
+$("graph").addEventListener("click", (e) => e.target.node && zoom(e.target.node));
+$("graph").addEventListener("keydown", onGraphKey);
+for (const name of ["focusin", "mouseover"]) {
+  $("graph").addEventListener(name, (e) => { if (e.target.node) $("flame-status").textContent = describe(e.target.node); });
+}
+addEventListener("resize", () => later(redraw, 150));
+function redraw() { if (root) draw(zoomed); }
 connect();
 showGoroutines(0);
 showReports();
