@@ -29,21 +29,31 @@ status_of(struct fixture *f, const char *fields)
     return (int)strtol(answer + 9, NULL, 10);
 }
 
+static struct bh_http_proxies *trusted;
+
 static struct fixture
 serve_guarded(const struct bh_http_debug_options *o, const char *proxies)
 {
     struct fixture        f = { .s = bh_http_server_new(NULL) };
     struct bh_http_group *g;
 
-    if (proxies != NULL)
-        bh_http_observe(
-            f.s, bh_http_real_ip,
-            bh_http_proxies_new(&(struct bh_http_proxies_options){ .trusted = proxies }));
+    if (proxies != NULL) {
+        trusted = bh_http_proxies_new(&(struct bh_http_proxies_options){ .trusted = proxies });
+        bh_http_observe(f.s, bh_http_real_ip, trusted);
+    }
     bh_http_use(f.s, bh_http_recover, NULL);
     g = bh_http_group(f.s, "/debug");
     bh_http_use(g, bh_http_debug_guard, (void *)(uintptr_t)o);
     bh_http_handle(g, "GET /x", secret, NULL);
     return f;
+}
+
+static void
+stop_guarded(struct fixture *f)
+{
+    EXPECT_EQ(fixture_stop(f), 0);
+    bh_http_proxies_free(trusted);
+    trusted = NULL;
 }
 
 TEST_REAL(guard, this_machine_is_let_in_by_its_own_names)
@@ -60,7 +70,7 @@ TEST_REAL(guard, this_machine_is_let_in_by_its_own_names)
     EXPECT_EQ(status_of(&f, "Host: evil.example\r\n"), 403); /* DNS rebinding */
     EXPECT_EQ(status_of(&f, "Host: localhost.evil.example\r\n"), 403);
     EXPECT_EQ(status_of(&f, "Host: notlocalhost\r\n"), 403);
-    EXPECT_EQ(fixture_stop(&f), 0);
+    stop_guarded(&f);
 }
 
 TEST_REAL(guard, what_was_forwarded_is_nobodys)
@@ -71,7 +81,7 @@ TEST_REAL(guard, what_was_forwarded_is_nobodys)
     EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: 127.0.0.1\r\n"), 403);
     EXPECT_EQ(status_of(&f, "Host: localhost\r\nForwarded: for=127.0.0.1\r\n"), 403);
     EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Real-IP: 127.0.0.1\r\n"), 403);
-    EXPECT_EQ(fixture_stop(&f), 0);
+    stop_guarded(&f);
 }
 
 TEST_REAL(guard, behind_a_trusted_proxy_the_client_counts)
@@ -86,7 +96,7 @@ TEST_REAL(guard, behind_a_trusted_proxy_the_client_counts)
     EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: nonsense\r\n"), 403);
     EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: ::1\r\n"), 403); /* hearsay */
     EXPECT_EQ(status_of(&f, "Host: localhost\r\n"), 200);
-    EXPECT_EQ(fixture_stop(&f), 0);
+    stop_guarded(&f);
 }
 
 TEST_REAL(guard, pages_of_other_sites_may_only_lead_here)
@@ -106,7 +116,7 @@ TEST_REAL(guard, pages_of_other_sites_may_only_lead_here)
             "Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n"),
         200);
     EXPECT_EQ(status_of(&f, "Host: OPS.example:99\r\nSec-Fetch-Site: same-origin\r\n"), 200);
-    EXPECT_EQ(fixture_stop(&f), 0);
+    stop_guarded(&f);
 }
 
 TEST_REAL(guard, a_token_lets_in_from_anywhere)
@@ -126,5 +136,34 @@ TEST_REAL(guard, a_token_lets_in_from_anywhere)
               200);                                                             /* any:s3cret */
     EXPECT_EQ(status_of(&f, FAR "Authorization: Basic YW55Ondyb25n\r\n"), 401); /* any:wrong */
     EXPECT_EQ(status_of(&f, FAR "Authorization: Basic !!!\r\n"), 401);
-    EXPECT_EQ(fixture_stop(&f), 0);
+    stop_guarded(&f);
+}
+
+TEST_REAL(guard, a_unix_socket_is_this_machine_but_what_comes_through_it_for_others_is_not)
+{
+    struct fixture  f = serve_guarded(NULL, NULL);
+    struct bh_conn *c;
+
+    EXPECT_EQ(bh_http_listen(f.s, "unix:@bulkhead-guard-test"), 0);
+    fixture_start(&f);
+    EXPECT_STR(bh_http_address(f.s), "unix:@bulkhead-guard-test");
+    EXPECT_EQ(status_of(&f, "Host: whatever\r\n"), 200); /* no browser gets here */
+    EXPECT_EQ(status_of(&f, "Host: whatever\r\nX-Forwarded-For: 127.0.0.1\r\n"), 403);
+    c = fixture_dial(&f);
+    send_text(c, "GET /debug/x HTTP/1.0\r\n\r\n");
+    (void)read_to_end(c, answer, sizeof answer);
+    EXPECT_STARTS(answer, "HTTP/1.1 200 ");
+    bh_conn_free(c);
+    stop_guarded(&f);
+}
+
+TEST_REAL(guard, credentials_of_no_use_are_not_repeated)
+{
+    static const struct bh_http_debug_options o = { .token = "s3cret" };
+    struct fixture                            f = serve_guarded(&o, "127.0.0.0/8");
+
+    fixture_start(&f);
+    EXPECT_EQ(status_of(&f, FAR "Authorization: Bearer hush\r\nCookie: hush=1\r\n"), 401);
+    EXPECT(strstr(answer, "hush") == NULL && strstr(answer, "s3cret") == NULL);
+    stop_guarded(&f);
 }

@@ -42,7 +42,6 @@ struct step {
 };
 
 struct lane {
-    atomic_flag lock;
     uint64_t    serial, goroutine;
     uint64_t    version;       /* of its newest step */
     int64_t     time_ms;       /* Unix time */
@@ -57,6 +56,7 @@ struct lane {
 };
 
 static struct lane      lanes[LANES];
+static atomic_flag      locks[LANES];   /* of the lanes */
 static _Atomic uint64_t serials[LANES]; /* of the lanes' panics */
 static _Atomic uint64_t begun, version, missed;
 
@@ -70,7 +70,7 @@ static bool
 try_lane(struct lane *l)
 {
     for (int i = 0; i < TRIES; i++)
-        if (!atomic_flag_test_and_set_explicit(&l->lock, memory_order_acquire))
+        if (!atomic_flag_test_and_set_explicit(&locks[l - lanes], memory_order_acquire))
             return true;
     return false;
 }
@@ -78,7 +78,7 @@ try_lane(struct lane *l)
 static void
 leave_lane(struct lane *l)
 {
-    atomic_flag_clear_explicit(&l->lock, memory_order_release);
+    atomic_flag_clear_explicit(&locks[l - lanes], memory_order_release);
 }
 
 static void
