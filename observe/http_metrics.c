@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <bulkhead/go/once.h>
 #include <bulkhead/http/monitor.h>
 
 enum { SLOTS = 2048, PROBES = 8 };
@@ -56,12 +57,13 @@ static const char *const labels[] = {
     "network.protocol.version", "error.type", NULL
 };
 
-/* Once is enough, twice does no harm.  A metric that can't be had stays NULL: not counted. */
+/* A metric that can't be had stays NULL: not counted. */
 static __attribute__((cold)) void
-make_metrics(void)
+make_metrics(void *arg)
 {
     struct bh_metric *active = NULL;
 
+    (void)arg;
     (void)bh_metric_new(
         &(struct bh_metric_options){ .name = "http.server.request.duration",
                                      .help = "Duration of HTTP server requests.",
@@ -228,9 +230,11 @@ active_of(const struct bh_http_call *c)
 static void
 started(struct bh_http_call *c, void *arg)
 {
+    static struct bh_once_func once = { .fn = make_metrics };
+
     (void)arg;
     if (!atomic_load_explicit(&metrics.ready, memory_order_acquire))
-        make_metrics();
+        bh_once_func(&once); /* several first requests may come at once */
     bh_metric_add(active_of(c), 1);
 }
 
