@@ -7,7 +7,8 @@
 #include <bulkhead/http/security.h>
 #include <bulkhead/observe/page.h>
 
-static char answer[4096];
+static char                    answer[4096];
+static struct bh_http_proxies *trusted;
 
 static int
 secret(struct bh_http_call *c, void *arg)
