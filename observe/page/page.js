@@ -72,10 +72,8 @@ function lane(p, old) {
 
 function place(p) {
   const key = alike(p), old = lanes.get(key);
-  if (old && p.serial < old.serial) {
-    old.serials.add(p.serial);
-    return;
-  }
+  /* Serials say which is which, not which is newer. */
+  if (old && p.serial !== old.serial && old.serials.has(p.serial)) return;
   const e = lane(p, old), focused = old && old.contains(document.activeElement);
   if (old && p.serial === old.serial) old.replaceWith(e);
   else $("lanes").prepend(e);
