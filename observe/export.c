@@ -62,8 +62,9 @@ static struct {
     _Atomic int      phase;
     _Atomic unsigned off; /* bit per signal */
     _Atomic unsigned batch;
-    struct ob_ring   ring[OB_QUEUES][2];    /* [signal][urgent] */
-    _Alignas(64) _Atomic uint32_t sleeping; /* workers sleep, and want the alarm */
+    struct ob_ring   ring[OB_QUEUES][2]; /* [signal][urgent] */
+    _Alignas(64) _Atomic int sleepers;   /* workers that want the alarm */
+    _Atomic bool     rung;               /* and nobody has looked since */
     _Atomic uint32_t alarm;
 } queues;
 
@@ -83,15 +84,27 @@ ob_monotonic(void)
 
 /* ---- handing over ---------------------------------------------------------------- */
 
+/*
+ * Wake workers that sleep: `count` of them.  One that was rung and does not run yet will look at
+ * everything, so it is not rung again.
+ */
 static void
-ring_alarm(void)
+ring_alarm(int count)
 {
-    if (atomic_load(&queues.sleeping) == 0 || atomic_exchange(&queues.sleeping, 0) == 0)
+    if (atomic_load(&queues.sleepers) == 0 || atomic_exchange(&queues.rung, true))
         return;
     int saved = errno;
     atomic_fetch_add(&queues.alarm, 1);
-    syscall(SYS_futex, &queues.alarm, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    syscall(SYS_futex, &queues.alarm, FUTEX_WAKE_PRIVATE, count, NULL, NULL, 0);
     errno = saved;
+}
+
+/* All of them, whether or not one is on its way already. */
+static void
+ring_all(void)
+{
+    atomic_store(&queues.rung, false);
+    ring_alarm(INT_MAX);
 }
 
 static void
@@ -114,7 +127,7 @@ put(enum bh_export_signal s, const void *record, size_t size, size_t most, bool 
         return;
     }
     if (urgent && ob_ring_put(&r[1], record, size) != 0) {
-        ring_alarm();
+        ring_alarm(1);
         return;
     }
     if (size > most) {
@@ -126,7 +139,7 @@ put(enum bh_export_signal s, const void *record, size_t size, size_t most, bool 
         drop(s, BH_EXPORT_QUEUE_FULL, 1);
     else if (urgent || place - atomic_load_explicit(&r[0].tail, memory_order_relaxed) >=
                            atomic_load_explicit(&queues.batch, memory_order_relaxed))
-        ring_alarm();
+        ring_alarm(1);
 }
 
 void
@@ -331,14 +344,18 @@ await(struct ob_worker *w)
     if (pick(w))
         return true;
     uint32_t heard = atomic_load(&queues.alarm);
-    atomic_store(&queues.sleeping, 1); /* and look again: what comes from now on rings */
-    if (pick(w))
-        return true;
-    int64_t next = next_time(e);
-    pthread_mutex_unlock(&e->lock);
-    sleep_until(next, heard);
-    pthread_mutex_lock(&e->lock);
-    return false;
+    atomic_fetch_add(&queues.sleepers, 1); /* and look again: what comes from now on rings */
+    atomic_store(&queues.rung, false);
+    bool found = pick(w);
+    if (!found) {
+        int64_t next = next_time(e);
+        pthread_mutex_unlock(&e->lock);
+        sleep_until(next, heard);
+        pthread_mutex_lock(&e->lock);
+    }
+    atomic_fetch_sub(&queues.sleepers, 1);
+    atomic_store(&queues.rung, false);
+    return found;
 }
 
 static void *
@@ -588,8 +605,7 @@ flush(struct ob_exporter *e, int64_t deadline)
     }
     e->hurry++;
     pthread_cond_broadcast(&e->changed);
-    atomic_store(&queues.sleeping, 1);
-    ring_alarm();
+    ring_all();
     while (!reached(e, &g, &dead) && rc == 0) {
         if (dead)
             rc = -EHOSTUNREACH;
@@ -625,8 +641,7 @@ stop(struct ob_exporter *e)
     pthread_mutex_lock(&e->lock);
     e->quit = true;
     (void)!write(e->cancel, &(uint64_t){ 1 }, sizeof(uint64_t));
-    atomic_store(&queues.sleeping, 1);
-    ring_alarm();
+    ring_all();
     pthread_cond_broadcast(&e->changed);
     while (e->workers > 0 && pthread_cond_timedwait(&e->changed, &e->lock, &t) == 0)
         ;

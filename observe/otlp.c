@@ -39,13 +39,17 @@ ascii(const char *text, size_t size)
 {
     uint64_t all = 0, word;
 
-    for (; size >= sizeof word; text += sizeof word, size -= sizeof word) {
-        memcpy(&word, text, sizeof word);
+    if (size < sizeof word) {
+        for (size_t i = 0; i < size; i++)
+            all |= (unsigned char)text[i];
+        return (all & 0x80) == 0;
+    }
+    for (size_t i = 0; i + sizeof word <= size; i += sizeof word) {
+        memcpy(&word, text + i, sizeof word);
         all |= word;
     }
-    for (; size > 0; size--)
-        all |= (unsigned char)*text++;
-    return (all & 0x8080808080808080) == 0;
+    memcpy(&word, text + size - sizeof word, sizeof word); /* the rest, with some again */
+    return ((all | word) & 0x8080808080808080) == 0;
 }
 
 void
@@ -54,7 +58,7 @@ ob_otlp_text(struct pb *w, uint32_t field, const char *text, size_t size, bool a
     if (size == 0 && !always)
         return;
     pb_raw(w, text, size);
-    if (!w->overflow && !ascii(text, size)) {
+    if (!ascii(text, size) && !w->overflow) {
         for (size_t i = 0, n; i < size; i += n) {
             n = sequence(w->at + i, size - i);
             if (n == 0) {
