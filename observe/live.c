@@ -413,6 +413,22 @@ quantile(const struct route *n, double part)
     return n->info->bound_count > 0 ? n->info->bounds[n->info->bound_count - 1] : 0;
 }
 
+/* Upper bound in ms, count, and so on; of those that are not empty.  Two of these tell of the time between. */
+static void
+put_buckets(struct bh_json_out *out, const struct route *n)
+{
+    int bounds = n->info->bound_count;
+
+    bh_json_open(out, "buckets", '[');
+    for (int i = 0; i <= bounds && bounds > 0; i++) {
+        if (n->buckets[i] == 0)
+            continue;
+        bh_json_add_number(out, NULL, n->info->bounds[i < bounds ? i : bounds - 1] * 1000);
+        bh_json_add_int(out, NULL, (int64_t)n->buckets[i]);
+    }
+    bh_json_close(out, ']');
+}
+
 static void
 put_routes(struct bh_json_out *out)
 {
@@ -431,6 +447,7 @@ put_routes(struct bh_json_out *out)
         bh_json_add_int(out, "errors", (int64_t)n->errors);
         bh_json_add_number(out, "p50_ms", quantile(n, 0.5) * 1000);
         bh_json_add_number(out, "p99_ms", quantile(n, 0.99) * 1000);
+        put_buckets(out, n);
         bh_json_close(out, '}');
     }
     bh_json_close(out, ']');

@@ -301,6 +301,7 @@ TEST_REAL(live, the_stream_tells_of_a_panic_at_once_and_of_routes_in_time)
     c = fixture_dial(&f);
     send_text(c, WATCH);
     EXPECT(read_until(c, "\"route\":\"/broken/{id}\",\"count\":1,\"errors\":1,"));
+    EXPECT_HAS(answer, "\"buckets\":[");
     bh_conn_free(c);
     stop_page(&f);
 }

@@ -125,22 +125,59 @@ function showTiles(s, perSecond) {
     tile("reports", number(s.report.full), s.report.full ? "" : "quiet"));
 }
 
+// What the last seconds were like: states of so long ago are kept, to take differences.
+const RECENT_MS = 10000, states = [];
+
+const pairs = (list) => {
+  const all = new Map();
+  for (let i = 0; i < list.length; i += 2) all.set(list[i], (all.get(list[i]) || 0) + list[i + 1]);
+  return all;
+};
+
+/* Of a route's requests since `before`, which may be missing: how many, how many failed, quantiles in ms. */
+function recent(now, before) {
+  const old = pairs(before ? before.buckets : []), counts = [];
+  for (const [bound, n] of pairs(now.buckets)) {
+    const more = n - (old.get(bound) || 0);
+    if (more > 0) counts.push([bound, more]);
+  }
+  counts.sort((a, b) => a[0] - b[0]);
+  const total = counts.reduce((sum, x) => sum + x[1], 0);
+  const quantile = (part) => {
+    let below = 0;
+    for (const [bound, n] of counts) if ((below += n) >= part * total) return bound;
+    return 0;
+  };
+  return { total, errors: now.errors - (before ? before.errors : 0), p50: quantile(0.5), p99: quantile(0.99) };
+}
+
+function showRoutes(s) {
+  const key = (x) => `${x.method} ${x.route}`;
+  while (states.length > 1 && s.time_ms - states[0].time_ms > RECENT_MS) states.shift();
+  const first = states[0], seconds = first ? (s.time_ms - first.time_ms) / 1000 : 0;
+  const old = new Map((first ? first.routes : []).map((x) => [key(x), x]));
+  const rows = s.routes.slice().sort((a, b) => b.count - a.count);
+  states.push({ time_ms: s.time_ms, routes: s.routes });
+  $("route-rows").replaceChildren(...rows.map((x) => {
+    const r = first ? recent(x, old.get(key(x))) : { total: 0, errors: 0 }, busy = r.total > 0;
+    const share = busy ? Math.round((r.errors / r.total) * 100) : 0;
+    return make("tr", {}, cell(x.route ? key(x) : `${x.method}, no route`, "name mono"),
+      cell(busy ? `${(r.total / seconds).toFixed(1)}/s` : "–", busy ? "n" : "n zero", "rate"),
+      cell(duration((busy ? r.p50 : x.p50_ms) * 1e6), busy ? "n" : "n zero", "p50"),
+      cell(duration((busy ? r.p99 : x.p99_ms) * 1e6), busy ? "n" : "n zero", "p99"),
+      cell(busy ? `${share} %` : "–", share > 0 ? "n errors" : "n zero", "errors now"),
+      count(x.errors, "errors", true), count(x.count, "total"));
+  }));
+  $("route-table").hidden = rows.length === 0;
+  $("no-routes").hidden = rows.length > 0;
+}
+
 function showState(s) {
   const seconds = last ? (s.time_ms - last.time_ms) / 1000 : 0;
   const perSecond = (of) => (seconds > 0 ? Math.max(0, (of(s) - of(last)) / seconds) : 0);
-  const key = (x) => `${x.method} ${x.route}`;
-  const old = new Map((last ? last.routes : []).map((x) => [key(x), x.count]));
-  const rate = (x) => (seconds > 0 ? (x.count - (old.get(key(x)) ?? 0)) / seconds : 0);
-  const rows = s.routes.slice().sort((a, b) => b.count - a.count);
   $("process").textContent = `process ${s.pid}`;
   showTiles(s, perSecond);
-  $("route-rows").replaceChildren(...rows.map((x) => make("tr", {},
-    cell(x.route ? key(x) : `${x.method}, no route`, "name mono"),
-    cell(rate(x) > 0 ? `${rate(x).toFixed(1)}/s` : "–", rate(x) > 0 ? "n" : "n zero", "rate"),
-    cell(duration(x.p50_ms * 1e6), "n", "p50"), cell(duration(x.p99_ms * 1e6), "n", "p99"),
-    count(x.errors, "errors", true), count(x.count, "total"))));
-  $("route-table").hidden = rows.length === 0;
-  $("no-routes").hidden = rows.length > 0;
+  showRoutes(s);
   $("drop-rows").replaceChildren(...s.drops.map((d) => make("tr", {}, cell(d.what, ""),
     cell(d.reason.replaceAll("_", " "), ""), count(d.count, "", true))));
   $("drop-table").hidden = s.drops.length === 0;
