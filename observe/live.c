@@ -413,7 +413,7 @@ quantile(const struct route *n, double part)
     return n->info->bound_count > 0 ? n->info->bounds[n->info->bound_count - 1] : 0;
 }
 
-/* Upper bound in ms, count, and so on; of those that are not empty.  Two of these tell of the time between. */
+/* Upper bound in ms, count, and so on, without the empty ones.  Two such lists tell of the time between. */
 static void
 put_buckets(struct bh_json_out *out, const struct route *n)
 {
