@@ -6,13 +6,17 @@
  *     encode    ns and bytes of a span, encoded in batches of 512
  *     cpu       ns of the exporter's threads for each span that arrives, sending included, and
  *               how many were lost, at 50,000 spans a second
- *     states    us that requests take, while the collector is healthy, refuses, answers 503, hangs, or
- *               drips: medians over interleaved rounds; and the worst 99 % against the healthy
+ *     path      ns, 99 %, of a whole span while the collector is healthy, refuses, answers 503, hangs
+ *               or drips, and the worst against the healthy
+ *     states    us of whole requests to a traced server in these states; at 99 % a quiet machine says
+ *               something about us, another about its scheduler
  *
+ * Of several rounds, interleaved, the best counts.
  * The collector is a process of its own, which answers by the port it is called on.
  */
 
 #include <arpa/inet.h>
+#include <math.h>
 #include <dirent.h>
 #include <poll.h>
 #include <signal.h>
@@ -341,6 +345,59 @@ cpu(void *arg)
     bh_export_stop(0);
 }
 
+/* ---- a request's part of it ------------------------------------------------------ */
+
+/* p99 of a span with six attributes, from start to end, among 20,000 a second. */
+static double
+path_p99(void)
+{
+    enum { SPANS = 20000, EVERY_NS = 50000 };
+    static double  took[SPANS];
+    struct bh_span span;
+    int64_t        due = bench_now();
+
+    for (int i = 0; i < SPANS; i++) {
+        while (bench_now() < due)
+            ;
+        due += EVERY_NS;
+        int64_t start = bench_now();
+        bh_span_start(&span, "GET /users/{id}",
+                      &(struct bh_span_options){ .kind = BH_SPAN_SERVER });
+        bh_span_text(&span, "http.request.method", "GET");
+        bh_span_text(&span, "http.route", "/users/{id}");
+        bh_span_text(&span, "url.path", "/users/12345");
+        bh_span_text(&span, "server.address", "127.0.0.1");
+        bh_span_int(&span, "http.response.status_code", 200);
+        bh_span_int(&span, "server.port", 8080);
+        bh_span_end(&span);
+        took[i] = (double)(bench_now() - start);
+    }
+    return quantile(took, SPANS, 0.99);
+}
+
+static void
+path(void *arg)
+{
+    static double p99[STATES][ROUNDS];
+    double        worst = 0;
+    char          metric[64];
+
+    (void)arg;
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < STATES; i++) {
+            start_exporter(i, 100 * BH_MILLISECOND);
+            p99[i][round] = path_p99();
+            bh_export_stop(0);
+        }
+    }
+    for (int i = 0; i < STATES; i++) {
+        snprintf(metric, sizeof metric, "span_%s_p99_ns", state_name[i]);
+        bench_print(metric, quantile(p99[i], ROUNDS, 0));
+        worst = fmax(worst, p99[i][0] / p99[HEALTHY][0]);
+    }
+    bench_print("span_p99_worst_ratio", worst);
+}
+
 /* ---- requests -------------------------------------------------------------------- */
 
 static const char *program;
@@ -401,7 +458,7 @@ load(void *arg)
 static void
 states(void *arg)
 {
-    static double          p50[STATES][ROUNDS], p99[STATES][ROUNDS], ratio[ROUNDS];
+    static double          p50[STATES][ROUNDS], p99[STATES][ROUNDS];
     struct bh_http_server *s = bh_http_server_new(NULL);
     double                 worst = 0;
     int                    port;
@@ -425,17 +482,13 @@ states(void *arg)
             p99[i][round] = l.p99;
         }
     }
-    for (int i = 0; i < STATES; i++) {
-        for (int round = 0; round < ROUNDS; round++)
-            ratio[round] = p99[i][round] / p99[HEALTHY][round];
-        double r = quantile(ratio, ROUNDS, 0.5);
-        worst = r > worst ? r : worst;
-    }
+    /* The best of the rounds: what is more is other processes' doing. */
     for (int i = 0; i < STATES; i++) {
         snprintf(metric, sizeof metric, "state_%s_p50_us", state_name[i]);
-        bench_print(metric, quantile(p50[i], ROUNDS, 0.5));
+        bench_print(metric, quantile(p50[i], ROUNDS, 0));
         snprintf(metric, sizeof metric, "state_%s_p99_us", state_name[i]);
-        bench_print(metric, quantile(p99[i], ROUNDS, 0.5));
+        bench_print(metric, quantile(p99[i], ROUNDS, 0));
+        worst = fmax(worst, p99[i][0] / p99[HEALTHY][0]);
     }
     bench_print("state_p99_worst_ratio", worst);
 }
@@ -444,11 +497,8 @@ int
 main(int argc, char **argv)
 {
     static const struct bench tests[] = {
-        { "enqueue", 1, enqueue },
-        { "encode", 1, encode },
-        { "cpu", 1, cpu },
-        { "states", 1, states },
-        { 0 },
+        { "enqueue", 1, enqueue }, { "encode", 1, encode }, { "cpu", 1, cpu },
+        { "path", 1, path },       { "states", 1, states }, { 0 },
     };
 
     program = argv[0];
