@@ -325,6 +325,8 @@ bh_http_reply_bytes(struct bh_http_call *c, int status, const char *type, const 
 static void reply_printed(struct bh_http_call *c, int status, const char *type,
                           const char *format, va_list args)
     __attribute__((format(printf, 4, 0)));
+static int print_large(struct bh_http_call *c, size_t size, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
 
 static void
 reply_printed(struct bh_http_call *c, int status, const char *type, const char *format,
@@ -495,16 +497,36 @@ bh_http_trailer(struct bh_http_call *c, const char *name, const char *value)
     return 0;
 }
 
+/* Longer than fits the stack. */
+static int
+print_large(struct bh_http_call *c, size_t size, const char *format, va_list args)
+{
+    char *text = malloc(size);
+
+    if (text == NULL)
+        bh_panic("http: out of memory for a text");
+    BH_DEFER(free, text);
+    (void)vsnprintf(text, size, format, args);
+    return bh_http_write(c, text, size - 1);
+}
+
+/* Not in the request's memory: a stream may print for days. */
 int
 bh_http_print(struct bh_http_call *c, const char *format, ...)
 {
+    char    text[512];
     va_list args;
-    char   *text;
+    int     length, rc;
 
     va_start(args, format);
-    text = bh_arena_vprint(ht_own(c)->arena, format, args);
+    length = vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return bh_http_write(c, text, strlen(text));
+    if (length < (int)sizeof text)
+        return bh_http_write(c, text, length > 0 ? (size_t)length : 0);
+    va_start(args, format);
+    rc = print_large(c, (size_t)length + 1, format, args);
+    va_end(args);
+    return rc;
 }
 
 int

@@ -520,3 +520,35 @@ TEST_REAL(listen, a_taken_address_is_an_error)
     bh_http_server_free(other);
     EXPECT_EQ(fixture_stop(&f), 0);
 }
+
+static int
+stream_much(struct bh_http_call *c, void *arg)
+{
+    char row[3000];
+
+    (void)arg;
+    memset(row, 'x', sizeof row - 1);
+    row[sizeof row - 1] = '\0';
+    bh_http_start(c, 200, "text/plain", -1);
+    for (int i = 0; i < 500; i++) {
+        bh_http_print(c, "line %d of many\n", i);
+        bh_http_print(c, "%s\n", row);
+    }
+    return 0;
+}
+
+TEST_REAL(reply, a_stream_of_any_length_does_not_use_up_the_requests_memory)
+{
+    static char    all[2 << 20];
+    struct fixture f = { .s = bh_http_server_new(
+                             &(struct bh_http_options){ .max_memory = 64 << 10 }) };
+
+    bh_http_use(f.s, bh_http_recover, NULL);
+    bh_http_handle(f.s, "GET /much", stream_much, NULL);
+    fixture_start(&f);
+    (void)talk(&f, "GET /much HTTP/1.0\r\nHost: a\r\n\r\n", all, sizeof all);
+    EXPECT_STARTS(all, "HTTP/1.1 200 ");
+    EXPECT_HAS(all, "line 499 of many\nxxx");
+    EXPECT_EQ(strlen(strstr(all, "\r\n\r\n") + 4) > 500 * 3000, true);
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
