@@ -134,7 +134,7 @@ put_text(enum bh_flight_kind kind, uint64_t task, const char *text)
 
     if (m == NULL)
         return;
-    r = m->p != NULL ? atomic_load_explicit(&m->p->flight, memory_order_relaxed) : NULL;
+    r = m->p != NULL ? atomic_load_explicit(&m->p->flight, memory_order_acquire) : NULL;
     if (r != NULL) {
         struct record *rec = open_record(r);
 

@@ -18,7 +18,7 @@ rt_flight(struct rt_p *p, enum bh_flight_kind kind, enum rt_why why, uint64_t go
     struct rt_flight_ring *r;
 
     if (p != NULL &&
-        rt_unlikely((r = atomic_load_explicit(&p->flight, memory_order_relaxed)) != NULL))
+        rt_unlikely((r = atomic_load_explicit(&p->flight, memory_order_acquire)) != NULL))
         rt_flight_put(r, kind, why, goroutine, other);
 }
 
@@ -31,7 +31,7 @@ rt_flight_create(struct rt_p *p, const struct bh_g *made)
     struct rt_flight_ring *r;
 
     if (p != NULL &&
-        rt_unlikely((r = atomic_load_explicit(&p->flight, memory_order_relaxed)) != NULL))
+        rt_unlikely((r = atomic_load_explicit(&p->flight, memory_order_acquire)) != NULL))
         rt_flight_put_create(r, made);
 }
 
