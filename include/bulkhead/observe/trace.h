@@ -135,7 +135,7 @@ int bh_trace_process(const struct bh_span_processor *processor);
  * carry the tracestate member bh=<cloud>;<hops>;<time sent>.  A span whose remote parent was in
  * another cloud gets bulkhead.hop.color (the same for each ordered pair of clouds), .index, .from,
  * .to and .delay_us, from its sending to its start by the two clocks, which shows their skew.
- * Returns: 0; -EINVAL: no tracestate can have that; -ENOENT: the resource knows no cloud.
+ * Returns: 0; -EINVAL: no tracestate can have that; -ENOENT: the resource knows no cloud; -ENOMEM.
  */
 int bh_trace_color(const char *cloud);
 
