@@ -13,6 +13,7 @@
 
 #include "ht.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -340,4 +341,12 @@ struct bh_http_server *
 bh_http_server_of(struct bh_http_call *c)
 {
     return c->s->s;
+}
+
+int
+bh_http_tcp(struct bh_http_call *c, struct bh_conn_tcp *tcp)
+{
+    struct ht_conn *k = c->s->k;
+
+    return k != NULL && k->io.conn != NULL ? bh_conn_tcp(k->io.conn, tcp) : -ENOTCONN;
 }

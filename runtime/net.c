@@ -371,6 +371,24 @@ bh_conn_peer(struct bh_conn *c)
     return check_conn(c)->peer_text != NULL ? c->peer_text : "";
 }
 
+int
+bh_conn_tcp(struct bh_conn *c, struct bh_conn_tcp *tcp)
+{
+    struct tcp_info info = { .tcpi_rtt = 0 };
+    socklen_t       size = sizeof info;
+
+    if (getsockopt(check_conn(c)->n.fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
+        return errno == EBADF ? BH_ECLOSED : -ENOTSUP;
+    *tcp = (struct bh_conn_tcp){
+        .rtt_us = info.tcpi_rtt,
+        .rtt_var_us = info.tcpi_rttvar,
+        .rto_us = info.tcpi_rto,
+        .retransmits = info.tcpi_total_retrans,
+        .lost = info.tcpi_lost,
+    };
+    return 0;
+}
+
 /* ---- reading and writing ------------------------------------------------ */
 
 ssize_t

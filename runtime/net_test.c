@@ -389,6 +389,7 @@ TEST(net, connection_adopts_a_socket)
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     EXPECT_EQ(bh_conn_new(fds[0], &c), 0);
     EXPECT_EQ(bh_conn_fd(c), fds[0]);
+    EXPECT_EQ(bh_conn_tcp(c, &(struct bh_conn_tcp){ 0 }), -ENOTSUP);
     EXPECT(fcntl(fds[0], F_GETFL) & O_NONBLOCK);
     EXPECT(fcntl(fds[0], F_GETFD) & FD_CLOEXEC);
     EXPECT_EQ(write(fds[1], "abc", 3), 3);

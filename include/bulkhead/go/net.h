@@ -121,6 +121,15 @@ int         bh_conn_fd(struct bh_conn *c);
 const char *bh_conn_local(struct bh_conn *c); /* text in c */
 /* bh_conn_peer -- the other's; "unix:pid=4242,uid=1000" of one who has come to a Unix socket. */
 const char *bh_conn_peer(struct bh_conn *c);
+/* What the kernel knows of a TCP connection. */
+struct bh_conn_tcp {
+    uint32_t rtt_us, rtt_var_us; /* smoothed round trip, and how it varies */
+    uint32_t rto_us;             /* it sends again after that */
+    uint32_t retransmits;        /* segments sent again, in all */
+    uint32_t lost;               /* segments now thought lost */
+};
+/* bh_conn_tcp -- Returns: 0; -ENOTSUP, it is no TCP; BH_ECLOSED. */
+int  bh_conn_tcp(struct bh_conn *c, struct bh_conn_tcp *tcp);
 int  bh_conn_shutdown_write(struct bh_conn *c);
 /* bh_conn_wait_readable -- until readable, the deadline or close.  Returns: 0 or an error. */
 int  bh_conn_wait_readable(struct bh_conn *c);

@@ -129,6 +129,13 @@ void *bh_http_get(struct bh_http_call *c, const void *key);
 
 struct bh_http_server *bh_http_server_of(struct bh_http_call *c);
 
+/*
+ * bh_http_tcp -- what the kernel knows of the connection that carries the request (net.h).
+ * Returns: 0; -ENOTCONN, in background work and within a time limit; as bh_conn_tcp.
+ */
+struct bh_conn_tcp;
+int bh_http_tcp(struct bh_http_call *c, struct bh_conn_tcp *tcp);
+
 /* ---- the reply -------------------------------------------------------------
  *
  * Only the handler's goroutine may touch it, and only while the request lives:
