@@ -22,6 +22,7 @@
 
 #include <bulkhead/go/error.h>
 #include <bulkhead/go/go.h>
+#include <bulkhead/go/net.h>
 #include <bulkhead/go/timer.h>
 #include <bulkhead/observe/resource.h>
 
@@ -197,9 +198,22 @@ color(struct bh_span *span, const struct hop *h, const char *to)
     bh_span_int(span, "bulkhead.hop.index", span->hop);
     bh_span_bytes(span, "bulkhead.hop.from", h->from, h->from_size);
     bh_span_text(span, "bulkhead.hop.to", to);
-    if (h->sent_us != 0)
-        bh_span_int(span, "bulkhead.hop.delay_us",
-                    ob_wall(span->started) / BH_MICROSECOND - (int64_t)h->sent_us);
+    span->colored = true;
+    span->hop_delay_us = 0;
+    if (h->sent_us == 0)
+        return;
+    span->hop_delay_us = ob_wall(span->started) / BH_MICROSECOND - (int64_t)h->sent_us;
+    bh_span_int(span, "bulkhead.hop.delay_us", span->hop_delay_us);
+}
+
+void
+ob_hop_connection(struct bh_span *span, const struct bh_conn_tcp *tcp)
+{
+    bh_span_int(span, "bulkhead.hop.rtt_us", tcp->rtt_us);
+    bh_span_int(span, "bulkhead.hop.retransmits", tcp->retransmits);
+    /* Of the delay the network had half a round trip; the rest is the clocks', or a queue's. */
+    if (span->hop_delay_us != 0)
+        bh_span_int(span, "bulkhead.hop.skew_us", span->hop_delay_us - tcp->rtt_us / 2);
 }
 
 void

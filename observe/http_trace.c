@@ -20,9 +20,11 @@
 
 #include <bulkhead/base/arena.h>
 #include <bulkhead/go/error.h>
+#include <bulkhead/go/net.h>
 #include <bulkhead/go/panic.h>
 #include <bulkhead/http/security.h>
 
+#include "hop.h"
 #include "http_words.h"
 #include "route.h"
 #include "trace.h"
@@ -160,6 +162,7 @@ describe_request(struct serving *s)
     struct bh_http_call *c = s->c;
     struct bh_span      *span = s->span;
     const char          *agent, *scheme = bh_http_scheme(c);
+    struct bh_conn_tcp   tcp;
 
     ob_text(span, OB_KEY("http.request.method"), s->method, strlen(s->method));
     if (s->method[0] == '_')
@@ -174,6 +177,8 @@ describe_request(struct serving *s)
     if (c->host[0] != '\0')
         ob_put_address(span, OB_SERVER, c->host, strlen(c->host));
     describe_peer(span, c);
+    if (span->colored && bh_http_tcp(c, &tcp) == 0)
+        ob_hop_connection(span, &tcp);
     ob_put_version(span, c->version);
     agent = bh_http_header(c, "User-Agent");
     if (agent != NULL)

@@ -334,6 +334,29 @@ TEST_REAL(http_trace, trust_can_be_decided_per_request)
     EXPECT_EQ(fixture_stop(&f), 0);
 }
 
+TEST_REAL(http_trace, request_from_another_cloud_tells_of_its_connection)
+{
+    struct fixture               f;
+    const struct bh_span_record *r;
+
+    EXPECT_EQ(bh_trace_color("aws.eu-west-1"), 0);
+    start(&f, &inside);
+    r = ask(&f, GET_WITH("/users/7", PARENT "tracestate: bh=gcp.x;3;1\r\n"));
+    EXPECT_EQ(number(r, "bulkhead.hop.index"), 3);
+    EXPECT_STR(attribute(r, "bulkhead.hop.from"), "gcp.x");
+    EXPECT(number(r, "bulkhead.hop.rtt_us") > 0 && number(r, "bulkhead.hop.retransmits") == 0);
+    EXPECT_EQ(number(r, "bulkhead.hop.skew_us"),
+              number(r, "bulkhead.hop.delay_us") - number(r, "bulkhead.hop.rtt_us") / 2);
+    r = ask(&f, GET_WITH("/users/7", PARENT "tracestate: bh=aws.eu-west-1;3\r\n"));
+    EXPECT(attribute(r, "bulkhead.hop.from") == NULL);
+    EXPECT_EQ(fixture_stop(&f), 0);
+
+    start(&f, NULL); /* of strangers nothing is believed */
+    r = ask(&f, GET_WITH("/users/7", PARENT "tracestate: bh=gcp.x;3;1\r\n"));
+    EXPECT(attribute(r, "bulkhead.hop.from") == NULL);
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
+
 /* ---- routes and secrets ---------------------------------------------------------- */
 
 TEST_PLAIN(http_trace, routes_are_kept_once_by_their_text)

@@ -217,7 +217,7 @@ bh_span_start(struct bh_span *span, const char *name, const struct bh_span_optio
     span->state = o->state;
     span->baggage = o->baggage;
     span->panic = panic != NULL ? panic->serial : 0;
-    span->ended = false;
+    span->ended = span->colored = false;
     memset(r, 0, offsetof(struct bh_span_record, items));
     r->kind = (uint8_t)(o->kind != 0 ? o->kind : BH_SPAN_INTERNAL);
 

@@ -134,7 +134,8 @@ int bh_trace_process(const struct bh_span_processor *processor);
  * With this process's cloud, "aws.eu-west-1" (NULL: of the resource; "" turns it off), requests
  * carry the tracestate member bh=<cloud>;<hops>;<time sent>.  A span whose remote parent was in
  * another cloud gets bulkhead.hop.color (the same for each ordered pair of clouds), .index, .from,
- * .to and .delay_us, from its sending to its start by the two clocks, which shows their skew.
+ * .to and .delay_us, from its sending to its start by the two clocks; bh_http_trace adds what the
+ * kernel knows of the connection, .rtt_us and .retransmits, and the clocks' estimated .skew_us.
  * Returns: 0; -EINVAL: no tracestate can have that; -ENOENT: the resource knows no cloud; -ENOMEM.
  */
 int bh_trace_color(const char *cloud);
@@ -158,6 +159,8 @@ struct bh_span {
     uint64_t              panic;   /* serial of one in flight at the start */
     uint8_t               hop;
     bool                  recording, sampled, tagged, ended;
+    bool                  colored; /* it crossed clouds, hop_delay_us ago; 0 unknown */
+    int64_t               hop_delay_us;
     struct bh_span_record record; /* its items only while recording */
 };
 
