@@ -376,9 +376,15 @@ bh_conn_tcp(struct bh_conn *c, struct bh_conn_tcp *tcp)
 {
     struct tcp_info info = { .tcpi_rtt = 0 };
     socklen_t       size = sizeof info;
+    int             rc = rt_netfd_begin(&check_conn(c)->n);
 
-    if (getsockopt(check_conn(c)->n.fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
-        return errno == EBADF ? BH_ECLOSED : -ENOTSUP;
+    if (rc != 0)
+        return rc; /* its number may be another's by now */
+    if (getsockopt(c->n.fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
+        rc = -ENOTSUP;
+    rt_netfd_end(&c->n);
+    if (rc != 0)
+        return rc;
     *tcp = (struct bh_conn_tcp){
         .rtt_us = info.tcpi_rtt,
         .rtt_var_us = info.tcpi_rttvar,

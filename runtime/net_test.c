@@ -396,6 +396,8 @@ TEST(net, connection_adopts_a_socket)
     EXPECT_EQ(bh_read(c, got, sizeof got), 3);
     close(fds[1]);
     EXPECT_EQ(bh_read(c, got, sizeof got), 0);
+    bh_conn_close(c);
+    EXPECT_EQ(bh_conn_tcp(c, &(struct bh_conn_tcp){ 0 }), BH_ECLOSED);
     bh_conn_free(c);
 }
 
