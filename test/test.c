@@ -164,7 +164,9 @@ each_descriptor(void (*visit)(int fd, const char *target, void *arg), void *arg)
             fd >= MAX_DESCRIPTORS)
             continue;
         length = readlinkat(dirfd(dir), entry->d_name, target, sizeof target - 1);
-        target[length > 0 ? length : 0] = '\0';
+        if (length < 0)
+            continue; /* closed meanwhile: by a sanitizer's own thread */
+        target[length] = '\0';
         visit(fd, target, arg);
     }
     closedir(dir);
