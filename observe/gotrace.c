@@ -13,8 +13,7 @@
  *     processor taken     the goroutine on it entered a system call that blocked
  *     started from afar   that call returned
  *     woken by nobody     it was unblocked
- *     never seen before   it was created at the start; first seen running: it ran then;
- *                         first seen woken: it waited then
+ *     never seen before   it is created now, and has waited
  *
  * Each processor's events are one batch; stacks and strings stand behind them.  A tick
  * is a nanosecond.
@@ -280,6 +279,12 @@ lose(struct writer *w, struct gor *g, uint64_t stack)
 static void
 unblock(struct writer *w, int p, struct gor *g, uint64_t stack)
 {
+    if (g->state == UNSEEN) { /* it has waited since before */
+        create(w, p, g->id, stack_unknown(w), 0);
+        EMIT(w, p, EV_GO_WAITING, g->id);
+        g->seq = 2;
+        g->state = WAITING;
+    }
     if (g->state != WAITING)
         return;
     EMIT(w, p, EV_GO_UNBLOCK, g->id, g->seq++, stack);
@@ -298,8 +303,6 @@ start(struct writer *w, int p, uint64_t id)
         lose(w, gor_of(w, proc->running), 0);
     if (g->state == RUNNING)
         lose(w, g, 0);
-    if (g->state == UNSEEN)
-        create(w, p, id, stack_unknown(w), 0);
     if (g->state == SYSCALL) {
         EMIT(w, p, EV_GO_SYSEXIT, id, g->seq++, 0);
         g->state = RUNNABLE;
@@ -474,38 +477,6 @@ play(struct writer *w, const struct bh_flight_event *e)
     }
 }
 
-/* What was there when the recording began, by how it is first seen. */
-static void
-set_the_stage(struct writer *w, const struct bh_timeline *t)
-{
-    for (size_t i = 0; i < t->count; i++) {
-        const struct bh_flight_event *e = &t->events[i];
-        struct gor                   *g = e->goroutine != 0 ? gor_of(w, e->goroutine) : NULL;
-
-        if (g != NULL && g->state == UNSEEN) { /* it does something, or is about to */
-            create(w, e->proc, g->id, stack_unknown(w), 0);
-            if (e->kind != BH_FLIGHT_START && w->procs[e->proc].running == 0)
-                start(w, e->proc, g->id);
-        }
-        if (e->kind == BH_FLIGHT_CREATE) {
-            g = gor_of(w, e->other);
-            g->state = g->state == UNSEEN ? DEAD : g->state; /* not yet */
-        } else if (e->kind == BH_FLIGHT_UNBLOCK) {
-            g = gor_of(w, e->other);
-            if (g->state == UNSEEN) {
-                create(w, e->proc, g->id, stack_unknown(w), 0);
-                EMIT(w, e->proc, EV_GO_WAITING, g->id);
-                g->seq = 2;
-                g->state = WAITING;
-            }
-        }
-    }
-    for (size_t i = 0; i < t->count; i++)
-        if (t->events[i].kind == BH_FLIGHT_CREATE &&
-            gor_of(w, t->events[i].other)->state == DEAD)
-            gor_of(w, t->events[i].other)->state = UNSEEN;
-}
-
 /* The reader wants an end of everything that runs. */
 static void
 clear_the_stage(struct writer *w)
@@ -642,7 +613,6 @@ bh_timeline_go(const struct bh_timeline *t, char **data, size_t *size)
         w.tick = 1;
         EMIT(&w, 0, EV_GOMAXPROCS, (uint64_t)w.proc_count, 0);
         EMIT(&w, 0, EV_PROC_START, 0);
-        set_the_stage(&w, t);
         for (size_t i = 0; i < t->count; i++) {
             w.tick = (uint64_t)(t->events[i].ns - w.base) + 2;
             play(&w, &t->events[i]);

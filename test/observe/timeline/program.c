@@ -1,7 +1,9 @@
 /*
  * program.c -- goroutines that do everything the flight recorder sees, for test.py.
  *
- *     program GO_FILE CHROME_FILE
+ *     program GO_FILE CHROME_FILE LATE_FILE GAPS_FILE
+ *
+ * LATE_FILE is of a ring that has forgotten the beginning, GAPS_FILE of events that miss others.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -77,7 +79,7 @@ block(void *args)
     bh_waitgroup_done(&done);
 }
 
-/* Longer than the monitor allows. */
+/* Longer than the monitor allows, and on every processor: it takes one, and gives it to others. */
 static void
 hog(void *args)
 {
@@ -148,11 +150,41 @@ write_file(const char *path, const char *data, size_t size)
     }
 }
 
+/* What a recorder may have missed, each once: the reader must not notice. */
+static void
+write_gaps(const char *path)
+{
+#define EVENT(ns_, proc_, kind_, goroutine_, other_)                                           \
+    {                                                                                          \
+        .ns = (ns_), .proc = (proc_), .kind = BH_FLIGHT_##kind_, .goroutine = (goroutine_),    \
+        .other = (other_), .why = "sleep"                                                      \
+    }
+    struct bh_flight_event events[] = {
+        EVENT(10, 0, START, 1, 0),   EVENT(20, 0, STOP, 1, 0),
+        EVENT(30, 0, START, 1, 0),   /* woken by nobody */
+        EVENT(40, 0, START, 2, 0),   /* never seen before; the processor was taken from 1 */
+        EVENT(50, 1, START, 1, 0),   /* which goes on elsewhere */
+        EVENT(60, 1, UNBLOCK, 1, 3), /* waited since before */
+        EVENT(70, 0, START, 1, 0),   /* running there, started here */
+        EVENT(80, 1, END, 3, 0),     /* ended, and nobody saw it start */
+        EVENT(90, 0, CREATE, 9, 4),  /* by one that was not known to run */
+        EVENT(95, 0, END, 4, 0),
+    };
+    struct bh_timeline t = { events, sizeof events / sizeof events[0], 0 };
+    char              *data;
+    size_t             size;
+
+    if (bh_timeline_go(&t, &data, &size) < 0)
+        exit(3);
+    write_file(path, data, size);
+    free(data);
+}
+
 static void
 app(void *args)
 {
     static bh_fn *const work[] = { produce, consume, contend, contend, contend, nap,
-                                   block,   hog,     hog,     talk,    request };
+                                   block,   hog,     hog,     hog,     talk,    request };
     char              **files = *(char ***)args, *data;
     struct bh_timeline  t;
     size_t              size;
@@ -181,6 +213,7 @@ app(void *args)
     write_file(files[2], data, size);
     free(data);
     bh_timeline_free(&t);
+    write_gaps(files[3]);
     bh_chan_unref(numbers);
 }
 
@@ -189,7 +222,7 @@ main(int argc, char **argv)
 {
     char **files = argv + 1;
 
-    if (argc != 4)
+    if (argc != 5)
         return 2;
-    return bh_main_with(&(struct bh_options){ .procs = 3 }, app, &files);
+    return bh_main_with(&(struct bh_options){ .procs = 2 }, app, &files);
 }
