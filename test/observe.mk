@@ -7,9 +7,11 @@
 
 test-observe: ; @tools/deps.sh build test
 	@$(MAKE) --no-print-directory O=$O run-$@
+chosen_steps = $(if $(STEP),$(foreach s,$(observe_steps),$(if $(findstring $(STEP),$s),$s)),$(observe_steps))
 run-test-observe:
 	@$(MAKE) --no-print-directory O=$O $(observe_needs)
-	@status=0; for step in $(foreach s,$(observe_steps),$(if $(findstring $(STEP),$s),$s)); do \
+	@[ -n "$(strip $(chosen_steps))" ] || { echo "test-observe: no step has $(STEP) in its name"; exit 1; }
+	@status=0; for step in $(chosen_steps); do \
 	    O=$O MAKE="$(MAKE)" $$step || status=1; done; exit $$status
 .PHONY: test-observe run-test-observe
 
