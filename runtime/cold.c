@@ -276,8 +276,8 @@ bh_set_label(const char *key, const char *value)
     if (key_length > RT_LABEL_LENGTH || value_length > RT_LABEL_LENGTH)
         rt_panic_string("bh_set_label: key or value longer than 128 bytes");
 
-    struct rt_labels *l = rt_malloc(sizeof *l + (old != NULL ? old->size : 0) + key_length +
-                                    value_length + 2);
+    struct rt_labels *l =
+        rt_malloc(sizeof *l + (old != NULL ? old->size : 0) + key_length + value_length + 2);
     atomic_init(&l->refs, 1);
     l->count = 0;
     l->size = 0;
@@ -309,18 +309,6 @@ bh_label(const char *key)
     return NULL;
 }
 
-size_t
-bh_labels(char *text, size_t size)
-{
-    struct bh_g    *g = rt_g();
-    struct rt_cold *c = g != NULL ? cold_of(g) : NULL;
-
-    if (size == 0)
-        return 0;
-    text[0] = 0;
-    return c != NULL && c->labels != NULL ? rt_cold_labels(g, text, size) : 0;
-}
-
 static size_t
 append(char *text, size_t size, size_t at, const char *more)
 {
@@ -330,24 +318,47 @@ append(char *text, size_t size, size_t at, const char *more)
     return at;
 }
 
-size_t
-rt_cold_labels(struct bh_g *g, char *text, size_t size)
+static size_t
+put_labels(const struct rt_labels *labels, char *text, size_t size)
 {
-    struct rt_cold *c = cold_of(g);
-    const char     *k, *v;
-    uint32_t        free_word = 0;
-    size_t          length = 0;
+    const char *k, *v;
+    size_t      length = 0;
 
     text[0] = 0;
-    if (c == NULL || !atomic_compare_exchange_strong(&c->lock.word, &free_word, 1))
-        return 0;
-    for (size_t at = 0; next_label(c->labels, &at, &k, &v);) {
+    for (size_t at = 0; next_label(labels, &at, &k, &v);) {
         if (length != 0)
             length = append(text, size, length, ", ");
         length = append(text, size, length, k);
         length = append(text, size, length, "=");
         length = append(text, size, length, v);
     }
+    return length;
+}
+
+/* Only the goroutine itself changes them: it needs no lock, which a reader may have. */
+size_t
+bh_labels(char *text, size_t size)
+{
+    struct bh_g    *g = rt_g();
+    struct rt_cold *c = g != NULL ? cold_of(g) : NULL;
+
+    if (size == 0)
+        return 0;
+    text[0] = 0;
+    return c != NULL && c->labels != NULL ? put_labels(c->labels, text, size) : 0;
+}
+
+size_t
+rt_cold_labels(struct bh_g *g, char *text, size_t size)
+{
+    struct rt_cold *c = cold_of(g);
+    uint32_t        free_word = 0;
+    size_t          length;
+
+    text[0] = 0;
+    if (c == NULL || !atomic_compare_exchange_strong(&c->lock.word, &free_word, 1))
+        return 0;
+    length = put_labels(c->labels, text, size);
     rt_unlock(&c->lock);
     return length;
 }

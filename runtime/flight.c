@@ -40,12 +40,14 @@ struct rt_flight_ring {
     struct record    record[];
 };
 
+enum { OFF, CHANGING, ON }; /* flight.state */
+
 static struct {
-    struct rt_lock          lock;
-    unsigned                events; /* wanted per P; 0: off */
-    struct rt_flight_ring **rings;  /* of each P, once made */
-    uint64_t                ticks;  /* a reading of the counter, and the time then */
-    int64_t                 ns;
+    _Atomic int             state;  /* whoever sets CHANGING owns the rest */
+    unsigned                events; /* wanted per P */
+    struct rt_flight_ring **rings;  /* of each P, once made: later starts use them again */
+    uint64_t ticks; /* a reading of the counter, and the time then, at the first start */
+    int64_t  ns;
 } flight;
 
 /* The counter; with a virtual clock, that. */
@@ -87,6 +89,7 @@ publish(struct rt_flight_ring *r)
 {
     atomic_store_explicit(&r->next, atomic_load_explicit(&r->next, memory_order_relaxed) + 1,
                           memory_order_release);
+    rt_store_fence(); /* before the next record, which overwrites the oldest */
 }
 
 RT_PEEK __attribute__((no_sanitize("address"), noinline)) void
@@ -205,63 +208,64 @@ ring_new(struct rt_p *p, unsigned events)
     return r;
 }
 
-/* Under the lock.  Returns: 0 or -ENOMEM; then nothing is on. */
+/* Returns: 0 or -ENOMEM; then nothing is on. */
 static int
 give_rings(void)
 {
-    if (flight.rings == NULL)
-        flight.rings = calloc((size_t)rt_sched.proc_count, sizeof(struct rt_flight_ring *));
-    if (flight.rings == NULL)
+    struct rt_flight_ring **rings = flight.rings;
+
+    if (rings == NULL)
+        rings = calloc((size_t)rt_sched.proc_count, sizeof(struct rt_flight_ring *));
+    if (rings == NULL)
         return -ENOMEM;
+    if (flight.ns == 0) {
+        flight.ticks = stamp();
+        flight.ns = rt_now();
+    }
+    __atomic_store_n(&flight.rings, rings, __ATOMIC_RELEASE);
     for (int i = 0; i < rt_sched.proc_count; i++) {
-        struct rt_flight_ring *r = flight.rings[i];
+        struct rt_flight_ring *r = rings[i];
 
         if (r == NULL && (r = ring_new(rt_sched.procs[i], flight.events)) == NULL)
             return -ENOMEM;
-        __atomic_store_n(&flight.rings[i], r, __ATOMIC_RELEASE);
+        __atomic_store_n(&rings[i], r, __ATOMIC_RELEASE);
     }
-    flight.ticks = stamp();
-    flight.ns = rt_now();
     for (int i = 0; i < rt_sched.proc_count; i++)
-        atomic_store_explicit(&rt_sched.procs[i]->flight, flight.rings[i],
-                              memory_order_release);
+        atomic_store_explicit(&rt_sched.procs[i]->flight, rings[i], memory_order_release);
     return 0;
 }
 
 int
 bh_flight_start(unsigned events)
 {
-    int rc = 0;
+    int off = OFF, rc = 0;
 
-    rt_lock(&flight.lock);
-    if (flight.events == 0) {
-        flight.events = events == 0           ? DEFAULT_EVENTS
-                        : events < MAX_EVENTS ? events
-                                              : MAX_EVENTS;
-        if (rt_sched.running)
-            rc = give_rings();
-        if (rc < 0)
-            flight.events = 0;
-    }
-    rt_unlock(&flight.lock);
+    if (!atomic_compare_exchange_strong(&flight.state, &off, CHANGING))
+        return 0; /* it is on, or somebody is about to start it */
+    flight.events = events == 0 ? DEFAULT_EVENTS : events < MAX_EVENTS ? events : MAX_EVENTS;
+    if (rt_sched.running)
+        rc = give_rings();
+    atomic_store(&flight.state, rc == 0 ? ON : OFF);
     return rc;
 }
 
 void
 rt_flight_init(void)
 {
-    if (flight.events != 0 && give_rings() < 0)
+    if (atomic_load(&flight.state) == ON && give_rings() < 0)
         rt_throw("out of memory for the flight recorder");
 }
 
 void
 bh_flight_stop(void)
 {
-    rt_lock(&flight.lock);
-    for (int i = 0; flight.events != 0 && rt_sched.running && i < rt_sched.proc_count; i++)
+    int on = ON;
+
+    if (!atomic_compare_exchange_strong(&flight.state, &on, CHANGING))
+        return;
+    for (int i = 0; rt_sched.running && i < rt_sched.proc_count; i++)
         atomic_store_explicit(&rt_sched.procs[i]->flight, NULL, memory_order_release);
-    flight.events = 0;
-    rt_unlock(&flight.lock);
+    atomic_store(&flight.state, OFF);
 }
 
 bool
@@ -343,12 +347,13 @@ bh_flight_read(int proc, uint64_t *cursor, struct bh_flight_event *out, size_t m
                uint64_t *lost)
 {
     struct rt_flight_ring *r = ring_of(proc);
-    struct rate            rate = rate_now();
+    struct rate            rate;
     size_t                 n = 0;
     uint64_t               next;
 
     if (r == NULL)
         return 0;
+    rate = rate_now();
     next = atomic_load_explicit(&r->next, memory_order_acquire);
     while (*cursor < next && n < max) {
         struct record rec;
@@ -415,7 +420,7 @@ look_back(struct rt_flight_ring *r, uint64_t goroutine, struct found *found, int
 int
 bh_flight_last(uint64_t goroutine, struct bh_flight_event *out, int max)
 {
-    struct rate  rate = rate_now();
+    struct rate  rate;
     struct found found[LAST_MOST];
     int          count = 0, n = 0;
 
@@ -424,6 +429,8 @@ bh_flight_last(uint64_t goroutine, struct bh_flight_event *out, int max)
     for (int proc = 0; max > 0 && rt_sched.running && proc < rt_sched.proc_count; proc++)
         if (ring_of(proc) != NULL)
             count = look_back(ring_of(proc), goroutine, found, count, max);
+    if (count > 0)
+        rate = rate_now();
     while (count-- > 0) {
         struct record rec;
 

@@ -341,12 +341,22 @@ read_once(struct bh_g *g, struct view *v, uintptr_t own_frame)
            (state == RT_G_RUNNING || atomic_load(&g->runs) == runs);
 }
 
+/* If the stack overflows, let it be here: further down a lock would be left behind. */
+static __attribute__((noinline)) void
+need_stack(void)
+{
+    char room[8 << 10];
+
+    __asm__ volatile("" : : "r"(room) : "memory"); /* allocated in steps that touch each page */
+}
+
 /* look -- Returns: false if there is no goroutine in this descriptor (any more). */
 RT_PEEK static bool
 look(struct bh_g *g, struct view *v, uintptr_t own_frame)
 {
     uint64_t id = atomic_load_explicit(&g->id, memory_order_acquire);
 
+    need_stack();
     for (int i = 0; i < TRIES; i++) {
         uint8_t state = atomic_load(&g->state);
 

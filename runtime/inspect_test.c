@@ -3,7 +3,9 @@
 #include "test.h"
 
 #include <bulkhead/go/chan.h>
+#include <bulkhead/go/go.h>
 #include <bulkhead/go/inspect.h>
+#include <bulkhead/go/panic.h>
 #include <bulkhead/go/sync.h>
 #include <bulkhead/go/timer.h>
 
@@ -13,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -613,4 +616,88 @@ TEST_REAL(inspect, ten_thousand_parked_goroutines_take_milliseconds)
     while (bh_goroutine_count() > 1)
         bh_sleep(BH_MILLISECOND);
     bh_chan_unref(c);
+}
+
+/* ---- at the end of the stack, and beside readers ------------------------------------- */
+
+static bool
+ignore(const struct bh_goroutine_info *g, void *arg)
+{
+    (void)g;
+    (void)arg;
+    return true;
+}
+
+__attribute__((noinline)) static void
+look_from_below(int depth)
+{
+    volatile char here[64]; /* steps small enough to end in each part of a snapshot */
+
+    here[0] = (char)depth;
+    if (depth > 0)
+        look_from_below(depth - 1);
+    else
+        (void)bh_goroutines(ignore, NULL, BH_GOROUTINE_DEPTH);
+    __asm__ volatile("" : : "r"(here[0]));
+}
+
+static bool
+overflows_from(int depth)
+{
+    BH_RECOVER(p) {
+        return true;
+    }
+    look_from_below(depth);
+    return false;
+}
+
+static volatile bool over;
+
+static void
+keep_busy(void *args)
+{
+    (void)args;
+    while (!over)
+        continue;
+}
+
+/* Wherever the stack ends, no lock is left behind: each snapshot would wait for it for ever. */
+TEST_REAL(inspect, snapshot_that_overflows_the_stack_leaves_nothing_locked)
+{
+    int overflows = 0;
+
+    if (test_sanitized)
+        test_skip("a sanitizer has frames of its own sizes");
+    bh_go_start_(keep_busy, NULL, 0); /* running: read by the tables */
+    for (int depth = 250; depth < 900; depth++)
+        overflows += overflows_from(depth);
+    EXPECT(overflows > 0 && overflows < 650);
+    EXPECT(bh_goroutines(ignore, NULL, BH_GOROUTINE_DEPTH) >= 2);
+    over = true;
+}
+
+static _Atomic bool looked_enough;
+
+static void *
+look_all_the_time(void *arg)
+{
+    (void)arg;
+    while (!looked_enough)
+        (void)bh_goroutines(ignore, NULL, 0);
+    return NULL;
+}
+
+TEST_REAL(inspect, own_labels_are_there_while_others_look)
+{
+    pthread_t thread;
+    char      text[64];
+    int       missing = 0;
+
+    bh_set_label("request", "42");
+    EXPECT_EQ(pthread_create(&thread, NULL, look_all_the_time, NULL), 0);
+    for (int i = 0; i < 100000; i++)
+        missing += bh_labels(text, sizeof text) != strlen("request=42");
+    looked_enough = true;
+    EXPECT_EQ(pthread_join(thread, NULL), 0);
+    EXPECT_EQ(missing, 0);
 }

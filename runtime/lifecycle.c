@@ -7,7 +7,7 @@
  *                raise_panic  --rt_panic_run_chain-->  hooks of bh_hook_panic
  *
  * With nobody watching a step costs a load, and the last a counter: they are
- * inline in runtime.h, what is here is its slow path.
+ * inline in lifecycle.h, what is here is its slow path.
  *
  * Everything runs on top of the panicking stack, the panic being the newest of its
  * goroutine's records.  A hook is application code and may itself panic, so each
@@ -81,9 +81,10 @@ panicking(struct bh_g *g, void *found)
 {
     const struct rt_panic *p = __atomic_load_n(&g->panics, __ATOMIC_RELAXED);
 
-    if (p != NULL)
-        *(struct bh_g **)found = g;
-    return p == NULL;
+    if (p == NULL || p->goexit)
+        return true;
+    *(struct bh_g **)found = g;
+    return false;
 }
 
 bool

@@ -568,7 +568,7 @@ struct rt_sched {
     _Atomic int32_t   m_count;
     _Atomic int32_t   m_idle;      /* under lock: Ms parked without work */
     _Atomic int64_t   g_count;     /* alive, system ones excluded */
-    _Atomic int32_t   io_waiters;  /* goroutines waiting for descriptors or signals */
+    _Atomic int32_t   io_waiters;  /* goroutines waiting for descriptors or signals, and what starts some */
     _Atomic bool      urgent;      /* something was readied that shall not wait for a slice's end */
     _Atomic int32_t   foreign;     /* plain threads have used the runtime: no deadlock reports */
     _Atomic int32_t   blocking;    /* Ms in bh_blocking */

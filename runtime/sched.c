@@ -1007,7 +1007,7 @@ rt_block_begin(enum rt_why why)
     /* Our caller's frames stay as they are until it comes back. */
     m->blocked_fp = *(const uintptr_t *)__builtin_frame_address(0);
     m->blocked_pc = (uintptr_t)__builtin_return_address(0);
-    atomic_store_explicit(&m->blocks, m->blocks + 1, memory_order_relaxed);
+    atomic_store_explicit(&m->blocks, m->blocks + 1, memory_order_release);
     rt_store_fence();
     m->g->why = (uint8_t)why;
     rt_flight(p, BH_FLIGHT_BLOCK, why, m->g->id, 0);
@@ -1028,6 +1028,7 @@ rt_block_end(void)
     struct rt_m *m = rt_enter("bh_blocking");
 
     m->g->why = RT_WHY_NONE;
+    rt_store_fence(); /* before m->blocked_* of the next time */
 }
 
 void

@@ -54,6 +54,7 @@ struct string {
 };
 
 static _Atomic(struct answer *) buckets[BUCKETS];
+static _Atomic bool is_spent; /* there is no room for more answers: do not look them up */
 
 /* Under the report lock. */
 static struct string *strings[STRING_BUCKETS];
@@ -70,8 +71,10 @@ take(size_t size)
 {
     size = (size + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
     if (size > chunk_left) {
-        if (spent + CHUNK_SIZE > BUDGET || size > CHUNK_SIZE)
+        if (spent + CHUNK_SIZE > BUDGET || size > CHUNK_SIZE) {
+            is_spent = true;
             return NULL;
+        }
         void *more =
             mmap(NULL, CHUNK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (more == MAP_FAILED)
@@ -150,7 +153,7 @@ learn(uintptr_t pc)
     struct answer          *a;
     int                     count;
 
-    if (known(pc) != NULL)
+    if (known(pc) != NULL || is_spent)
         return;
     s = rt_symbol_find(pc - 1);
     count = s->count > 0 ? s->count : 1;
@@ -184,7 +187,7 @@ bh_symbolize_all(const uintptr_t *return_pcs, size_t count)
     if (rt_report_mine())
         return;
     for (size_t i = 0; i < count; i++) {
-        if (known(return_pcs[i]) != NULL)
+        if (known(return_pcs[i]) != NULL || is_spent)
             continue;
         if (until == 0) {
             rt_report_begin(-1, -1);

@@ -48,7 +48,7 @@ struct bh_flight_event {
 
 /*
  * bh_flight_start -- record.  events: kept per processor, rounded up to a power of two; 0: 2,048, which
- * take 256 KiB.  Before or in bh_main; when it is on already, a no-op.
+ * take 256 KiB; of a later start it does not count.  Before or in bh_main; a no-op when it is on.
  * Returns: 0 or -ENOMEM.
  */
 int  bh_flight_start(unsigned events);

@@ -115,7 +115,8 @@ struct bh_runtime_stats {
         threads_blocked; /* of the runtime's; blocked: in bh_blocking */
     int64_t  run_queue_global;
     int64_t  timers;      /* armed */
-    int64_t  io_waiters;  /* goroutines that wait for a descriptor or a signal */
+    int64_t  io_waiters;  /* goroutines that wait for a descriptor or a signal, and descriptors that
+                             start one when there is input, until they are closed */
     int64_t  stacks_live; /* in use by goroutines */
     int64_t  stacks_cached;
     int64_t  stack_bytes; /* address space of both; memory is committed page by page */
