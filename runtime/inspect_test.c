@@ -628,30 +628,33 @@ ignore(const struct bh_goroutine_info *g, void *arg)
     return true;
 }
 
-__attribute__((noinline)) static void
-look_from_below(int depth)
-{
-    volatile char here[64]; /* steps small enough to end in each part of a snapshot */
+enum { FULL = 24 << 10, STEP = 32 }; /* bytes: more than a snapshot takes, and less than any of its frames */
 
-    here[0] = (char)depth;
-    if (depth > 0)
-        look_from_below(depth - 1);
+/* Looks when no more than left bytes of the stack are. */
+__attribute__((noinline)) static void
+look_with(uintptr_t left)
+{
+    volatile char here[STEP];
+
+    here[0] = 0;
+    if ((uintptr_t)here - (uintptr_t)rt_g()->stack->soft - 4096 > left)
+        look_with(left);
     else
         (void)bh_goroutines(ignore, NULL, BH_GOROUTINE_DEPTH);
     __asm__ volatile("" : : "r"(here[0]));
 }
 
 static bool
-overflows_from(int depth)
+overflows_with(uintptr_t left)
 {
     BH_RECOVER(p) {
         return true;
     }
-    look_from_below(depth);
+    look_with(left);
     return false;
 }
 
-static volatile bool over;
+static _Atomic bool over;
 
 static void
 keep_busy(void *args)
@@ -669,11 +672,13 @@ TEST_REAL(inspect, snapshot_that_overflows_the_stack_leaves_nothing_locked)
     if (test_sanitized)
         test_skip("a sanitizer has frames of its own sizes");
     bh_go_start_(keep_busy, NULL, 0); /* running: read by the tables */
-    for (int depth = 250; depth < 900; depth++)
-        overflows += overflows_from(depth);
-    EXPECT(overflows > 0 && overflows < 650);
+    for (uintptr_t left = STEP; left <= FULL; left += STEP)
+        overflows += overflows_with(left);
+    EXPECT(overflows > 0 && overflows < FULL / STEP);
     EXPECT(bh_goroutines(ignore, NULL, BH_GOROUTINE_DEPTH) >= 2);
     over = true;
+    while (bh_goroutine_count() > 1)
+        bh_yield();
 }
 
 static _Atomic bool looked_enough;
