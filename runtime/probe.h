@@ -10,7 +10,6 @@
  * Names and arguments are public: add, do not change.
  *
  *     RT_PROBE(panic__defer, 4, serial, goid, fn, defers);
- *     if (rt_probed(panic__defer)) ...
  *
  * Checklist: adding one?  Also RT_PROBES below, docs/probes.md, its test.
  */
@@ -29,7 +28,6 @@
             DTRACE_PROBE##n(bulkhead, name, __VA_ARGS__);                                      \
     } while (0)
 #else
-#define rt_probed(name) false
 static inline void
 rt_probe_unheard(int n, ...)
 {
