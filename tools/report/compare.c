@@ -37,8 +37,7 @@ put_value(const struct bh_json *j)
     if (j == NULL)
         (void)printf("(absent)");
     else if (j->type == BH_JSON_TEXT)
-        for (const char *t = j->text; *t != '\0' && t - j->text < 120; t++)
-            (void)putchar((unsigned char)*t < 0x20 || *t == 0x7f ? ' ' : *t);
+        (void)printf("%.120s", j->text);
     else if (j->type == BH_JSON_INT)
         (void)printf("%lld", (long long)j->integer);
     else if (j->type == BH_JSON_NUMBER)

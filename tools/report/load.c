@@ -3,6 +3,9 @@
  *
  * A report comes from another machine, perhaps from another version: what is absent
  * is "" or 0, never an error.  Only what is no JSON, or of another schema, is one.
+ *
+ * Its texts come from requests, and from who knows whom: so that there is nothing for a
+ * terminal to obey in them, they lose all control characters here, before anybody sees them.
  */
 
 #include "reports.h"
@@ -20,6 +23,30 @@
 struct bh_arena *arena;
 
 enum { FILE_MAX = 16 * 1024 * 1024, FINGERPRINT_FUNCTIONS = 5 };
+
+char *
+clean(char *text)
+{
+    for (unsigned char *t = (unsigned char *)text; *t != '\0'; t++)
+        if (*t < 0x20 || *t == 0x7f)
+            *t = ' ';
+        else if (*t == 0xc2 && t[1] >= 0x80 && t[1] <= 0x9f) /* U+0080 to U+009F */
+            t[0] = t[1] = ' ';
+    return text;
+}
+
+/* All names and texts, which are in our arena. */
+static void
+clean_json(const struct bh_json *j)
+{
+    if (j->name != NULL)
+        (void)clean((char *)(uintptr_t)j->name);
+    if (j->type == BH_JSON_TEXT)
+        (void)clean((char *)(uintptr_t)j->text);
+    else if (j->type == BH_JSON_LIST || j->type == BH_JSON_OBJECT)
+        for (const struct bh_json *m = j->first; m != NULL; m = m->next)
+            clean_json(m);
+}
 
 static const char *
 read_file(const char *path, size_t *size)
@@ -79,7 +106,7 @@ from_json(const char *path, const struct bh_json *json)
 {
     struct report *r = bh_arena_alloc(arena, sizeof *r);
 
-    r->path = bh_arena_print(arena, "%s", path);
+    r->path = clean(bh_arena_print(arena, "%s", path));
     r->json = json;
     r->id = bh_json_text(json, "id", "");
     r->time = bh_json_text(json, "time", "");
@@ -109,14 +136,19 @@ load_report(const char *path, struct report **out)
     const char           *text = read_file(file, &size);
 
     if (text == NULL) {
-        (void)fprintf(stderr, "bh_report: %s: %s\n", file, strerror(errno));
+        int error = errno;
+
+        (void)fprintf(stderr, "bh_report: %s: %s\n", clean(bh_arena_print(arena, "%s", file)),
+                      strerror(error));
         return -1;
     }
     if (bh_json_parse(arena, text, size, &json) < 0 ||
         strncmp(bh_json_text(json, "schema", ""), "bulkhead.panic/", 15) != 0) {
-        (void)fprintf(stderr, "bh_report: %s: not a report of a panic\n", file);
+        (void)fprintf(stderr, "bh_report: %s: not a report of a panic\n",
+                      clean(bh_arena_print(arena, "%s", file)));
         return -1;
     }
+    clean_json(json);
     *out = from_json(path, json);
     return 0;
 }

@@ -36,6 +36,8 @@ struct report {
 extern struct bh_arena *arena;
 
 /* load.c */
+/* clean -- blanks for what a terminal would obey, in place.  Returns: text. */
+char *clean(char *text);
 int load_report(const char *path, struct report **out); /* Returns: 0 or -1, having said why */
 /* load_folder -- every report in a directory of them, by time.  Returns: how many, or -1. */
 int load_folder(const char *path, struct report ***out);

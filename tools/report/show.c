@@ -9,17 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* put_clean -- a report's texts come from requests: nothing for the terminal to obey. */
-static void
-put_clean(const char *text, int most)
-{
-    for (int n = 0; *text != '\0' && n < most; text++, n++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
-            (void)putchar(' ');
-        else
-            (void)putchar(*text);
-}
-
 static void
 put_place(const struct report *r)
 {
@@ -60,10 +49,8 @@ command_list(int count, char **paths)
     int             n = load_all(count, paths, &all);
 
     for (int i = 0; i < n; i++) {
-        (void)printf("%s  %.19sZ  %s  %-10s  ", all[i]->id, all[i]->time, all[i]->fingerprint,
-                     all[i]->outcome);
-        put_clean(all[i]->message, 60);
-        (void)printf("  ");
+        (void)printf("%s  %.19sZ  %s  %-10s  %.60s  ", all[i]->id, all[i]->time,
+                     all[i]->fingerprint, all[i]->outcome, all[i]->message);
         put_place(all[i]);
         (void)putchar('\n');
     }
@@ -136,9 +123,7 @@ command_merge(int count, char **paths)
         (void)printf("%s  %d reports, %.19sZ to %.19sZ  ", last->fingerprint, bunch[i].count,
                      some[0]->time, last->time);
         put_outcomes(some, bunch[i].count);
-        (void)printf("\n    %s: ", last->type);
-        put_clean(last->message, 100);
-        (void)printf("\n    ");
+        (void)printf("\n    %s: %.100s\n    ", last->type, last->message);
         put_place(last);
         (void)printf("\n    latest: %s\n", last->path);
     }
@@ -169,12 +154,9 @@ put_snippet(const struct frame *f)
         return;
     (void)printf("\n%s:%d\n", f->file, f->line);
     for (uint32_t i = 0; (line = bh_json_at(f->snippet, i)) != NULL; i++)
-        if (line->type == BH_JSON_TEXT) {
-            (void)printf("%s%5d | ", f->snippet_line + (int)i == f->line ? ">" : " ",
-                         f->snippet_line + (int)i);
-            put_clean(line->text, 120);
-            (void)putchar('\n');
-        }
+        if (line->type == BH_JSON_TEXT)
+            (void)printf("%s%5d | %.120s\n", f->snippet_line + (int)i == f->line ? ">" : " ",
+                         f->snippet_line + (int)i, line->text);
 }
 
 static void
@@ -182,7 +164,7 @@ put_value(const struct bh_json *j)
 {
     switch (j->type) {
     case BH_JSON_TEXT:
-        put_clean(j->text, 200);
+        (void)printf("%.200s", j->text);
         break;
     case BH_JSON_INT:
         (void)printf("%lld", (long long)j->integer);
@@ -230,8 +212,7 @@ put_head(const struct report *r)
     const struct bh_json *panic = bh_json_get(r->json, "panic");
     const struct bh_json *fault = bh_json_get(panic, "fault");
 
-    (void)printf("panic: ");
-    put_clean(r->message[0] != '\0' ? r->message : r->type, 500);
+    (void)printf("panic: %.500s", r->message[0] != '\0' ? r->message : r->type);
     if (fault != NULL && fault->type == BH_JSON_OBJECT)
         (void)printf("\n[signal %lld code=0x%llx addr=%s pc=%s]",
                      (long long)bh_json_int(fault, "signal", 0),

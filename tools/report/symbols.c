@@ -108,8 +108,8 @@ set_place(struct frame *f, const char *function, char *place)
         *colon = '\0';
         f->line = (int)strtol(colon + 1, NULL, 10);
     }
-    f->function = strcmp(function, "??") == 0 ? "" : bh_arena_print(arena, "%s", function);
-    f->file = strcmp(place, "??") == 0 ? "" : bh_arena_print(arena, "%s", place);
+    f->function = strcmp(function, "??") == 0 ? "" : clean(bh_arena_print(arena, "%s", function));
+    f->file = strcmp(place, "??") == 0 ? "" : clean(bh_arena_print(arena, "%s", place));
 }
 
 /* A raw frame becomes one or, of inlined functions, several.  -1 in `at`: not of this module. */

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -68,6 +69,33 @@ def test(expect, run, ids, tool):
         expect("raw: by build id", "cook(...)" in call("show", "-d", moved, path))
         shutil.copy(tool, os.path.join(moved, ".build-id", build_id[:2], build_id[2:] + ".debug"))
         expect("raw: another build is refused", "cook(" not in call("show", "-d", moved, path))
+
+        # Texts of strangers: a terminal is told nothing by any of them, in no command.
+        def poison(j):
+            if isinstance(j, dict):
+                return {k if k in known else k + evil: poison(v) for k, v in j.items()} | {"x" + evil: evil}
+            if isinstance(j, list):
+                return [poison(v) for v in j]
+            return j + evil if isinstance(j, str) and not j.startswith("bulkhead.panic/") else j
+
+        evil = "\x1b]0;gone\x07\n\x7f\x9b31m"
+        report = json.load(open(os.path.join(first, "report.json")))
+        known = set(re.findall(r'"(\w+)":', json.dumps(report)))
+        hostile = os.path.join(top, "hostile")
+        shutil.copytree(a, hostile)
+        path = os.path.join(hostile, ids(hostile)[0])
+        json.dump(poison(report), open(os.path.join(path, "report.json"), "w"))
+        os.rename(path, path + "\x1b[2J")
+        path += "\x1b[2J"
+        said = call("list", hostile) + call("show", "-3", path) + call("merge", hostile) + \
+            call("compare", first, path, status=1)
+        expect("hostile: the text is there", "no such dish: 1 ]0;gone" in said, said)
+        controls = set(c for c in said if (ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160)
+        expect("hostile: nothing to obey", controls == set(), (controls, said))
+        os.remove(os.path.join(path, "report.json"))
+        os.mkdir(os.path.join(path, "report.json"))
+        done = subprocess.run([tool, "show", path], capture_output=True, text=True, timeout=60)
+        expect("hostile: a message", "bh_report: " in done.stderr and "\x1b" not in done.stderr, done.stderr)
 
         # What is no report.
         call(status=2)
