@@ -79,7 +79,7 @@ scale(long double *d)
     int                      exponent = 14;
 
     for (int i = 8; i >= 0; i--) {
-        if (*d >= 1e15L * (power[i] / 10) || (i == 0 && *d >= 1e15L)) {
+        if (*d >= 1e15L * (power[i] / 10)) {
             *d /= power[i];
             exponent += 1 << i;
         }

@@ -741,6 +741,30 @@ TEST_REAL(log, a_reader_that_is_gone_costs_lines_only)
     (void)close(fds[1]);
 }
 
+TEST_REAL(log, a_line_cut_at_one_output_is_nothing_to_the_next)
+{
+    int                 fds[2], fd;
+    struct bh_log_stats before, after;
+    char               *text;
+
+    EXPECT_EQ(pipe2(fds, O_CLOEXEC), 0);
+    (void)start((struct bh_log_options){ .fd = fds[1] });
+    (void)log_too_much();
+    EXPECT_EQ(bh_log_flush(50 * BH_MILLISECOND), -ETIMEDOUT);
+    (void)close(fds[0]); /* in the midst of a line: a pipe is full at the end of a page */
+    EXPECT_EQ(bh_log_stop(5 * BH_SECOND), 0);
+    bh_log_stats(&before);
+    fd = start((struct bh_log_options){ .fd = 0 });
+    bh_log(BH_INFO, "fresh");
+    EXPECT_EQ(bh_log_flush(5 * BH_SECOND), 0);
+    bh_log_stats(&after);
+    text = stop(fd);
+    (void)close(fds[1]); /* not before: the other one shall have another number */
+    EXPECT_STARTS(text, "{\"time\":");
+    EXPECT_EQ(after.bytes - before.bytes, strlen(text));
+    EXPECT_EQ(after.written - before.written, lines_with(text, "\"event\":"));
+}
+
 TEST_REAL(log, a_descriptor_that_was_closed_costs_lines_only)
 {
     int fd = start((struct bh_log_options){ .fd = 0 });

@@ -245,18 +245,17 @@ compact(void)
     w.done = 0;
 }
 
-/* The output failed: what there is is lost.  The next line begins a line. */
-static enum went
-lose(void)
+/* What there is is lost.  The next line begins a line. */
+static void
+lose(enum bh_log_drop why)
 {
-    count(&ob_log_dropped[BH_LOG_OUTPUT_FAILED], w.lines);
+    count(&ob_log_dropped[why], w.lines);
     w.used = w.done = 0;
     w.lines = 0;
     w.owes_end = w.in_line;
     if (w.owes_end)
         w.buffer[w.used++] = '\n';
     w.stuck_since = 0;
-    return FAILED;
 }
 
 /* Write what is there, waiting for at most ns until some of it is taken. */
@@ -273,8 +272,10 @@ write_some(int64_t ns)
     n = write(w.fd, w.buffer + w.done, size);
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return STUCK;
-    if (n <= 0)
-        return lose();
+    if (n <= 0) {
+        lose(BH_LOG_OUTPUT_FAILED);
+        return FAILED;
+    }
     count(&w.written, advance_output((size_t)n));
     count(&w.bytes, (uint64_t)n);
     return WROTE;
@@ -358,7 +359,7 @@ run(void *arg)
 
     (void)arg;
     for (unsigned round = 0; begin_draining(); round++) {
-        bool      stopping = atomic_load(&w.stopping), idle, more;
+        bool      stopping = atomic_load(&w.stopping), more;
         unsigned  taken;
         enum went went;
 
@@ -372,18 +373,18 @@ run(void *arg)
         atomic_store(&w.draining, 0);
         if (stopping && (taken == 0 || went == STUCK))
             break;
-        idle = now() - last_line > SECOND_NS;
         if (taken > 0)
             last_line = now();
         if (taken == 0 || round % REAP_ROUNDS == 0)
             ob_log_rings_reap();
-        if (!more && !stopping && went != STUCK) /* else it has waited in poll */
+        if (!more && !stopping && went != STUCK) { /* else it has waited in poll */
+            bool idle = now() - last_line > SECOND_NS;
+
             doze(idle ? ASLEEP : NAPPING, idle ? SECOND_NS : NAP_NS);
+        }
     }
-    if (atomic_load(&w.stopping) && !atomic_load(&w.crashing)) {
-        count(&ob_log_dropped[BH_LOG_OUTPUT_STUCK], w.lines);
-        w.used = w.done = w.lines = 0;
-    }
+    if (atomic_load(&w.stopping) && !atomic_load(&w.crashing))
+        lose(BH_LOG_OUTPUT_STUCK);
     atomic_store(&w.finished, true);
     return NULL;
 }
@@ -529,6 +530,10 @@ configure(const struct bh_log_options *o)
         return bh_fail(-ENOMEM, "log: no memory for rings");
     people = o->format == BH_LOG_CONSOLE || (o->format == BH_LOG_AUTO && isatty(fd));
     w.style = !people ? OB_LOG_JSON : isatty(fd) ? OB_LOG_COLOURED : OB_LOG_PLAIN;
+    if (fd != w.fd) { /* what the other one still wants is nothing to this one */
+        w.in_line = w.owes_end = false;
+        w.used = 0;
+    }
     w.fd = fd;
     w.plain_file = S_ISREG(status.st_mode);
     w.exported = o->exported;
@@ -617,13 +622,14 @@ bh_log_flush(int64_t timeout)
 int
 bh_log_stop(int64_t timeout)
 {
-    int64_t end = now() + SECOND_NS;
+    int64_t end;
     int     rc;
 
     if (!w.running)
         return bh_fail(-ESHUTDOWN, "log: it does not run");
     ob_log_open(false);
     rc = bh_log_flush(timeout);
+    end = now() + SECOND_NS;
     atomic_store(&w.stopping, true);
     while (!atomic_load(&w.finished) && now() < end) {
         ob_log_wake(true);

@@ -140,7 +140,7 @@ int bh_log_start(const struct bh_log_options *options);
  */
 int bh_log_flush(int64_t timeout);
 
-/* bh_log_stop -- flush, then end the logger.  Returns, Blocks: as bh_log_flush. */
+/* bh_log_stop -- flush, then end the logger.  Returns, Blocks: as bh_log_flush; up to 1 s more. */
 int bh_log_stop(int64_t timeout);
 
 /*
