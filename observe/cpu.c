@@ -59,7 +59,6 @@ enum {
 static const int64_t SECOND = 1000000000;
 static const int64_t INTERRUPTED = 50000; /* ns: longer, and the thread lost its processor */
 static const int64_t KEPT = 30 * SECOND;
-static const int64_t PORTION = 10 * SECOND; /* a longer profile is read in parts */
 
 struct sample {
     int64_t       time; /* CLOCK_MONOTONIC */
@@ -83,6 +82,7 @@ _Static_assert(sizeof(struct slot) == 512, "whole cache lines");
 static struct {
     struct slot     *slots; /* NULL until the first start */
     uint64_t         slot_count;
+    int64_t          portion; /* ns: a longer profile is read in parts, before the ring is full */
     _Atomic uint64_t head;
     _Atomic uint64_t dropped, cut, cost, overruns;
     _Atomic bool     on;
@@ -290,6 +290,7 @@ make_ring(void)
     if (at == MAP_FAILED)
         return -ENOMEM;
     ring.slot_count = count;
+    ring.portion = (int64_t)count * PERIOD / (2 * cpus);
     ring.slots = at;
     return 0;
 }
@@ -443,7 +444,7 @@ follow(struct bh_profile *p, const struct bh_profile_options *o, int64_t from)
     int     rc = 0;
 
     while (rc == 0 && at < end) {
-        int64_t next = end - at > PORTION ? at + PORTION : end, wait = next - now();
+        int64_t next = end - at > ring.portion ? at + ring.portion : end, wait = next - now();
 
         if (wait > 0)
             rc = ob_wait(wait, o->ctx);

@@ -49,7 +49,7 @@ same_bits(const struct address *a, const struct address *b, unsigned bits)
            (rest == 0 || ((a->bytes[whole] ^ b->bytes[whole]) >> (8 - rest)) == 0);
 }
 
-/* "10.0.0.0/8", or one address. */
+/* "10.0.0.0/8", or one address; what is neither has nobody. */
 static bool
 block_has(const char *block, const struct address *a)
 {
@@ -62,12 +62,14 @@ block_has(const char *block, const struct address *a)
     if (!parse_address(block, length, &b))
         return false;
     if (slash != NULL) {
+        bool v4 = memchr(block, ':', length) == NULL;
+
         bits = strtoul(slash + 1, &end, 10);
-        if (end == slash + 1 || *end != '\0')
+        if (slash[1] < '0' || slash[1] > '9' || *end != '\0' || bits > (v4 ? 32 : 128))
             return false;
-        bits += memchr(block, ':', length) == NULL ? 96 : 0;
+        bits += v4 ? 96 : 0;
     }
-    return bits <= 128 && same_bits(a, &b, (unsigned)bits);
+    return same_bits(a, &b, (unsigned)bits);
 }
 
 static bool

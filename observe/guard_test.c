@@ -30,8 +30,6 @@ status_of(struct fixture *f, const char *fields)
     return (int)strtol(answer + 9, NULL, 10);
 }
 
-static struct bh_http_proxies *trusted;
-
 static struct fixture
 serve_guarded(const struct bh_http_debug_options *o, const char *proxies)
 {
@@ -97,6 +95,23 @@ TEST_REAL(guard, behind_a_trusted_proxy_the_client_counts)
     EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: nonsense\r\n"), 403);
     EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: ::1\r\n"), 403); /* hearsay */
     EXPECT_EQ(status_of(&f, "Host: localhost\r\n"), 200);
+    stop_guarded(&f);
+}
+
+TEST_REAL(guard, what_is_no_block_lets_nobody_in)
+{
+    static const char *const blocks[] = { "198.51.100.0/-8", "198.51.100.0/33",
+                                          "198.51.100.0/",   "198.51.100.0/ 0",
+                                          "198.51.100.0/+0", "198.51.100.0/0x",
+                                          "0.0.0.0/18446744073709551520",
+                                          "::/129",          "::/-1",
+                                          "198.51.100/0",    NULL };
+    static const struct bh_http_debug_options o = { .peers = blocks };
+    struct fixture                            f = serve_guarded(&o, "127.0.0.0/8");
+
+    fixture_start(&f);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: 198.51.100.7\r\n"), 403);
+    EXPECT_EQ(status_of(&f, "Host: localhost\r\nX-Forwarded-For: 2001:db8::1\r\n"), 403);
     stop_guarded(&f);
 }
 

@@ -14,6 +14,8 @@
 
 #include <bulkhead/go/error.h>
 
+#include "sheet.h"
+
 static const char *const units[][2] = {
     { "s", "seconds" },      { "ms", "milliseconds" }, { "us", "microseconds" },
     { "ns", "nanoseconds" }, { "min", "minutes" },     { "h", "hours" },
@@ -176,34 +178,13 @@ ob_metric_names_clash(const struct bh_metric_info *a, const struct bh_metric_inf
 
 /* ---- values ---------------------------------------------------------------------- */
 
-/* How many bytes of text are one character of UTF-8; 0 if it is none. */
-static size_t
-utf8_length(const unsigned char *t)
-{
-    size_t n = *t < 0x80   ? 1
-               : *t < 0xc2 ? 0
-               : *t < 0xe0 ? 2
-               : *t < 0xf0 ? 3
-               : *t < 0xf5 ? 4
-                           : 0;
-
-    for (size_t i = 1; i < n; i++) {
-        if ((t[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    if ((*t == 0xe0 && t[1] < 0xa0) || (*t == 0xed && t[1] > 0x9f) ||
-        (*t == 0xf0 && t[1] < 0x90) || (*t == 0xf4 && t[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 size_t
 ob_utf8_copy(char *to, size_t size, const char *text)
 {
     char *at = to;
 
     while (*text != '\0') {
-        size_t n = utf8_length((const unsigned char *)text);
+        size_t n = ob_utf8_length((const unsigned char *)text);
         size_t put = n != 0 ? n : 3;
 
         if ((size_t)(at - to) + put >= size)

@@ -327,9 +327,11 @@ bh_resource_set(const char *key, const char *value)
     (void)strlen(key);
     pthread_mutex_lock(&lock);
     rc = -EBUSY;
-    if (!atomic_load(&asked)) {
-        struct bh_attribute *a = find(&found, key);
-
+    struct bh_attribute *a = find(&found, key);
+    if (atomic_load(&asked)) {
+        if (a != NULL && value != NULL && strcmp(a->value, value) == 0)
+            rc = 0; /* as it is */
+    } else {
         if (a != NULL) /* set again: the later counts */
             *a = found.list[--found.count];
         rc = ob_resource_put(&found, key, value);

@@ -328,6 +328,8 @@ TEST_PLAIN(resource, of_this_process_is_found_once)
     EXPECT_STR(bh_resource_get("process.executable.name"), "resource_test");
     EXPECT(bh_resource_get("none") == NULL);
     EXPECT_EQ(bh_resource_set("service.name", "c"), -EBUSY);
+    EXPECT_EQ(bh_resource_set("service.name", NULL), -EBUSY);
+    EXPECT_EQ(bh_resource_set("service.name", "b"), 0); /* which it is */
     EXPECT(bh_resource(&again) == list && again == count);
     EXPECT_STR(bh_resource_get("service.name"), "b");
 }

@@ -41,6 +41,8 @@ make_room(struct gathering *g)
 
     if (g->room - g->t->count >= PIECE)
         return 0;
+    if (room > MOST + PIECE)
+        room = MOST + PIECE;
     more = realloc(g->t->events, room * sizeof *more);
     if (more == NULL)
         return -ENOMEM;
@@ -197,7 +199,7 @@ bh_http_timeline(struct bh_http_call *c, void *arg)
     j->chrome = format != NULL && *format == 'c';
     j->rc = bh_timeline_collect(duration, bh_http_ctx(c), &j->t);
     if (j->rc == -EAGAIN)
-        return bh_http_reply(c, 404, "the flight recorder is off\n");
+        return bh_http_reply(c, 404, "the flight recorder is off: bh_flight_start\n");
     if (j->rc == 0)
         bh_blocking(write_timeline, j);
     if (j->rc < 0)
@@ -212,7 +214,9 @@ bh_http_timeline(struct bh_http_call *c, void *arg)
 int
 bh_timeline_register(void)
 {
-    return bh_pprof_register_handler("trace",
-                                     "what goroutines did for ?seconds=1, for go tool trace",
-                                     bh_http_timeline, NULL);
+    int rc = bh_pprof_register_handler("trace",
+                                       "what goroutines did for ?seconds=1, for go tool trace",
+                                       bh_http_timeline, NULL);
+
+    return rc == -EEXIST ? 0 : rc;
 }

@@ -9,6 +9,7 @@
  *     ancestor      started it, or started who did
  *     child         started by it
  *     same trace    works for the same request
+ *     same route    works for a request of the same route
  *     same object   waits for what most others wait for, if many do
  *
  * The table is mapped once, at the start: a report must not need memory when memory

@@ -19,7 +19,7 @@ struct bh_attribute {
 
 /*
  * bh_resource_set -- set by hand, before anybody asks; a NULL value leaves the attribute out.
- * Returns: 0; -EBUSY, somebody asked already; -EINVAL; -ENOMEM; -ENOSPC.
+ * Returns: 0; -EBUSY, somebody asked already and was told otherwise; -EINVAL; -ENOMEM; -ENOSPC.
  */
 int bh_resource_set(const char *key, const char *value);
 

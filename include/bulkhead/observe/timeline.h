@@ -57,6 +57,6 @@ int bh_timeline_chrome(const struct bh_timeline *t, char **data, size_t *size);
  * bh_http_pprof_mount has it as /debug/pprof/trace once bh_timeline_register was called.
  */
 bh_http_fn bh_http_timeline;
-int bh_timeline_register(void); /* Returns: 0, or an error of bh_pprof_register_handler */
+int bh_timeline_register(void); /* Returns: 0, also again; or an error of bh_pprof_register_handler */
 
 #endif
