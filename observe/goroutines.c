@@ -5,8 +5,7 @@
  * tells them apart.  The runtime's own goroutines are left out, as everywhere.
  *
  * A stack begins with the function of the runtime that was called, bh_chan_recv say: by which of the
- * scheduler's ways it was left from there would only tell apart what is alike.  Which
- * addresses are the scheduler's is looked up once each; few are met.
+ * scheduler's ways it was left from there would only tell apart what is alike.
  */
 
 #include "named.h"
@@ -17,14 +16,11 @@
 
 #include <bulkhead/go/inspect.h>
 
-enum { KNOWN = 64 };
-
 struct collecting {
     struct bh_profile               *p;
     const struct bh_profile_options *o;
     int                              rc;
-    uintptr_t                        known[KNOWN]; /* by hash */
-    bool                             hidden[KNOWN];
+    struct ob_inner                  seen;
 };
 
 enum { TEXT_MAX = 16 * (128 + 128 + 3) }; /* labels of a goroutine: bh_set_label's limits */
@@ -52,24 +48,6 @@ split_labels(char *text, struct bh_profile_label *labels, int max)
     return n;
 }
 
-/* Whether all at this address is the runtime's own, not what applications call. */
-static bool
-is_hidden(struct collecting *c, uintptr_t pc)
-{
-    struct bh_frame f[BH_FRAMES_MAX];
-    unsigned        slot = (unsigned)(pc * 0x9e3779b1u >> 8) % KNOWN;
-
-    if (c->known[slot] != pc) {
-        bool hidden = true;
-
-        for (int n = bh_symbolize(pc, f, BH_FRAMES_MAX); n-- > 0;)
-            hidden = hidden && f[n].runtime && strncmp(f[n].function, "bh_", 3) != 0;
-        c->known[slot] = pc;
-        c->hidden[slot] = hidden;
-    }
-    return c->hidden[slot];
-}
-
 static bool
 add_goroutine(const struct bh_goroutine_info *g, void *arg)
 {
@@ -82,9 +60,8 @@ add_goroutine(const struct bh_goroutine_info *g, void *arg)
 
     if (g->system)
         return true;
-    while (g->state == BH_GOROUTINE_WAITING && first < g->depth - 1 &&
-           is_hidden(c, g->pcs[first]))
-        first++;
+    if (g->state == BH_GOROUTINE_WAITING)
+        first = ob_inner_calls(&c->seen, g->pcs, g->depth);
     l[n++] = (struct bh_profile_label){ .key = "state", .text = g->why };
     if (g->tag.route != NULL)
         l[n++] = (struct bh_profile_label){ .key = "route", .text = g->tag.route };

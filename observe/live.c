@@ -31,6 +31,8 @@
 #include <bulkhead/observe/page.h>
 #include <bulkhead/observe/report.h>
 
+#include "named.h"
+
 /* ---- lanes ----------------------------------------------------------------------- */
 
 enum { LANES = 64, TRIES = 64, STEPS = 24, PCS = 32, FRAMES = 12 };
@@ -92,18 +94,6 @@ copy_text(char *to, size_t size, const char *from)
 #define COPY(to, from) copy_text((to), sizeof(to), (from))
 
 static void
-put_hex(char *to, const unsigned char *bytes, size_t n)
-{
-    static const char digits[] = "0123456789abcdef";
-
-    for (size_t i = 0; i < n; i++) {
-        *to++ = digits[bytes[i] >> 4];
-        *to++ = digits[bytes[i] & 15];
-    }
-    *to = '\0';
-}
-
-static void
 begin_lane(struct lane *l, const struct bh_panic *p)
 {
     struct timespec now;
@@ -123,9 +113,7 @@ begin_lane(struct lane *l, const struct bh_panic *p)
     COPY(l->kind, p->kind->name);
     COPY(l->text, p->text[0] != '\0' ? p->text : p->kind->name);
     COPY(l->route, tag.route != NULL ? tag.route : "");
-    put_hex(l->trace, tag.trace_id, sizeof tag.trace_id);
-    if (strspn(l->trace, "0") == sizeof l->trace - 1)
-        l->trace[0] = '\0';
+    ob_hex(tag.trace_id, l->trace);
 }
 
 /* Returns: the index; -1 if it has none. */
@@ -344,7 +332,8 @@ struct route {
 struct routes {
     struct bh_arena *arena;
     struct route     list[ROUTES];
-    int              count, cut;
+    int              count;
+    uint64_t         cut;
 };
 
 static const char *
@@ -429,7 +418,8 @@ put_buckets(struct bh_json_out *out, const struct route *n)
     bh_json_close(out, ']');
 }
 
-static void
+/* Returns: how many series are of routes beyond those. */
+static uint64_t
 put_routes(struct bh_json_out *out)
 {
     struct routes *r = bh_arena_alloc(out->arena, sizeof *r);
@@ -451,6 +441,7 @@ put_routes(struct bh_json_out *out)
         bh_json_close(out, '}');
     }
     bh_json_close(out, ']');
+    return r->cut;
 }
 
 /* ---- the rest -------------------------------------------------------------------- */
@@ -517,7 +508,7 @@ put_exporter(struct bh_json_out *out, const struct bh_export_stats *sent)
 }
 
 static void
-put_drops(struct bh_json_out *out)
+put_drops(struct bh_json_out *out, uint64_t routes_cut)
 {
     struct bh_log_stats    log;
     struct bh_export_stats sent;
@@ -534,6 +525,7 @@ put_drops(struct bh_json_out *out)
             put_drop(out, bh_export_signal_name(s), bh_export_reason_name(i),
                      sent.signal[s].dropped[i]);
     put_drop(out, "steps of panics on this page", "lane busy", atomic_load(&missed));
+    put_drop(out, "series of routes on this page", "200 routes are shown", routes_cut);
     bh_json_close(out, ']');
     put_exporter(out, &sent);
     bh_json_open(out, "report", '{');
@@ -549,20 +541,21 @@ void
 ob_live_state(struct bh_json_out *out)
 {
     struct timespec now;
+    uint64_t        routes_cut;
 
     (void)clock_gettime(CLOCK_REALTIME, &now);
     bh_json_open(out, NULL, '{');
     bh_json_add_int(out, "time_ms", (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
     bh_json_add_int(out, "pid", getpid());
     put_runtime(out);
-    put_routes(out);
-    put_drops(out);
+    routes_cut = put_routes(out);
+    put_drops(out, routes_cut);
     bh_json_close(out, '}');
 }
 
 /* ---- goroutines ------------------------------------------------------------------ */
 
-enum { GROUPS = 4096, DEPTH = 48, IDS = 40, NAME = 64, STATES = 48, KNOWN = 64 };
+enum { GROUPS = 4096, DEPTH = 48, IDS = 40, NAME = 64, STATES = 48 };
 
 struct group {
     uint64_t    hash; /* 0: free */
@@ -584,9 +577,8 @@ struct gathering {
     struct {
         const char *why;
         int64_t     count;
-    } state[STATES];        /* of all, found or not */
-    uintptr_t known[KNOWN]; /* addresses, by hash */
-    bool      hidden[KNOWN];
+    } state[STATES]; /* of all, found or not */
+    struct ob_inner inner;
 };
 
 static void
@@ -640,32 +632,14 @@ wanted(const struct bh_goroutine_info *g, const struct ob_goroutine_query *q)
     return frames_have(g->pcs, g->depth, search);
 }
 
-/* Whether all at this address is the runtime's own, not what applications call. */
-static bool
-is_hidden(struct gathering *all, uintptr_t pc)
-{
-    struct bh_frame f[BH_FRAMES_MAX];
-    unsigned        slot = (unsigned)(pc * 0x9e3779b1u >> 8) % KNOWN;
-
-    if (all->known[slot] != pc) {
-        all->known[slot] = pc;
-        all->hidden[slot] = true;
-        for (int n = bh_symbolize(pc, f, BH_FRAMES_MAX); n-- > 0;)
-            if (!f[n].runtime || strncmp(f[n].function, "bh_", 3) == 0)
-                all->hidden[slot] = false;
-    }
-    return all->hidden[slot];
-}
-
 /* By which of the scheduler's ways a goroutine came to wait would only tell apart what is alike. */
 static int
 own_frames(struct gathering *all, const struct bh_goroutine_info *g, const uintptr_t **pcs)
 {
     int first = 0;
 
-    while (g->state == BH_GOROUTINE_WAITING && first < g->depth - 1 &&
-           is_hidden(all, g->pcs[first]))
-        first++;
+    if (g->state == BH_GOROUTINE_WAITING)
+        first = ob_inner_calls(&all->inner, g->pcs, g->depth);
     *pcs = g->pcs + first;
     return g->depth - first < DEPTH ? g->depth - first : DEPTH;
 }
@@ -764,6 +738,7 @@ ob_live_goroutines(struct bh_json_out *out, const struct ob_goroutine_query *q)
     bh_json_add_int(out, "total", all.seen);
     bh_json_add_int(out, "found", all.found);
     bh_json_add_int(out, "groups_total", (int64_t)groups);
+    bh_json_add_int(out, "ungrouped", all.cut);
     bh_json_open(out, "states", '{');
     for (int i = 0; i < all.states; i++)
         bh_json_add_int(out, all.state[i].why, all.state[i].count);

@@ -395,3 +395,30 @@ TEST_REAL(live, only_files_of_reports_can_be_fetched)
     EXPECT_EQ(system(command), 0);
     bh_arena_free(arena);
 }
+
+TEST_REAL(live, of_more_reports_than_are_listed_the_latest_are)
+{
+    static char                  folder[] = "bulkhead_live_XXXXXX";
+    struct bh_http_debug_options o = { .reports = folder };
+    struct bh_arena             *arena = bh_arena_new(0);
+    char                         path[200], command[100];
+    struct fixture               f;
+
+    EXPECT(mkdtemp(folder) != NULL);
+    for (int i = 0; i < 5000; i++) { /* in no order */
+        (void)snprintf(path, sizeof path, "%s/%026d", folder, i * 1237 % 5000);
+        EXPECT_EQ(mkdir(path, 0700), 0);
+    }
+    serve_page(&f, NULL, &o);
+    EXPECT_EQ(bh_json_int(get_json(&f, arena, "/debug/bulkhead/reports"), "total", 0), 4096);
+    (void)snprintf(path, sizeof path, "\"reports\":[{\"id\":\"%026d\"", 4999);
+    EXPECT_HAS(answer, path);
+    (void)snprintf(path, sizeof path, "\"%026d\"", 4950);
+    EXPECT_HAS(answer, path);
+    (void)snprintf(path, sizeof path, "\"%026d\"", 4949);
+    EXPECT(strstr(answer, path) == NULL);
+    stop_page(&f);
+    (void)snprintf(command, sizeof command, "rm -r %s", folder);
+    EXPECT_EQ(system(command), 0);
+    bh_arena_free(arena);
+}

@@ -19,6 +19,7 @@
 
 #include <bulkhead/go/ctx.h>
 #include <bulkhead/go/go.h>
+#include <bulkhead/go/inspect.h>
 
 #include "profile_text.h"
 
@@ -186,4 +187,30 @@ bh_profile_take(const char *name, const struct bh_profile_options *o,
         rc = bh_profile_write(p, o != NULL && o->raw, bytes);
     bh_profile_free(p);
     return rc;
+}
+
+static bool
+is_inner(struct ob_inner *seen, uintptr_t pc)
+{
+    struct bh_frame f[BH_FRAMES_MAX];
+    unsigned        slot = (unsigned)(pc * 0x9e3779b1u >> 8) % (sizeof seen->pc / sizeof *seen->pc);
+
+    if (seen->pc[slot] != pc) {
+        seen->pc[slot] = pc;
+        seen->inner[slot] = true;
+        for (int n = bh_symbolize(pc, f, BH_FRAMES_MAX); n-- > 0;)
+            if (!f[n].runtime || strncmp(f[n].function, "bh_", 3) == 0)
+                seen->inner[slot] = false;
+    }
+    return seen->inner[slot];
+}
+
+int
+ob_inner_calls(struct ob_inner *seen, const uintptr_t *pcs, int depth)
+{
+    int n = 0;
+
+    while (n < depth - 1 && is_inner(seen, pcs[n]))
+        n++;
+    return n;
 }

@@ -17,4 +17,15 @@ int64_t ob_unix_now(void);
 /* ob_hex -- a trace id as text; "" if it is all zero. */
 void ob_hex(const unsigned char id[16], char text[33]);
 
+/*
+ * ob_inner_calls -- how many calls on top of a stack are the runtime's inner workings, not what
+ * applications call; at least one call is left.  seen: of the caller, zero at first; few
+ * addresses are met, and each is looked up once.
+ */
+struct ob_inner {
+    uintptr_t pc[64]; /* by hash */
+    bool      inner[64];
+};
+int ob_inner_calls(struct ob_inner *seen, const uintptr_t *pcs, int depth);
+
 #endif

@@ -203,17 +203,40 @@ by_name_backwards(const void *a, const void *b)
     return strcmp(*(const char *const *)b, *(const char *const *)a);
 }
 
-/* The names in a directory, the last first; ids begin with their time.  Returns: how many. */
+static const char **
+first(const char **names, size_t n)
+{
+    const char **least = names;
+
+    for (size_t i = 1; i < n; i++)
+        if (strcmp(names[i], *least) < 0)
+            least = &names[i];
+    return least;
+}
+
+/*
+ * The names in a directory, the last first; ids begin with their time.  Of more than max, those
+ * that come first are left out.  Returns: how many.
+ */
 static size_t
 list_names(struct bh_arena *arena, const char *path, const char **names, size_t max)
 {
     DIR           *d = opendir(path);
     struct dirent *e;
     size_t         n = 0;
+    const char   **least = NULL; /* of max names; NULL: to be looked for */
 
-    while (d != NULL && (e = readdir(d)) != NULL && n < max)
-        if (is_plain(e->d_name))
-            names[n++] = bh_arena_string(arena, e->d_name, strlen(e->d_name));
+    while (d != NULL && (e = readdir(d)) != NULL) {
+        if (!is_plain(e->d_name))
+            continue;
+        if (n == max && least == NULL)
+            least = first(names, n);
+        if (n == max && strcmp(e->d_name, *least) <= 0)
+            continue;
+        *(n < max ? &names[n++] : least) =
+            bh_arena_string(arena, e->d_name, strlen(e->d_name));
+        least = NULL;
+    }
     if (d != NULL)
         closedir(d);
     qsort(names, n, sizeof *names, by_name_backwards);

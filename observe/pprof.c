@@ -4,8 +4,8 @@
  * One route has them all by {name}: first the handlers that other parts registered, then what
  * stands here, then the table of profiles; so one registered later needs no new route.
  *
- * Collecting happens on the request's goroutine, as it may wait; naming addresses and
- * compressing keep a thread busy for milliseconds, so they run in bh_blocking.
+ * Naming addresses and compressing keep a thread busy for milliseconds, so all of it runs in
+ * bh_blocking; but what takes ?seconds= is collected on the request's goroutine, which waits.
  *
  * Headers and error texts are those of Go's net/http/pprof, which its tool shows.
  */
@@ -167,7 +167,10 @@ static int
 take(struct taking *t)
 {
     bool dump = t->o->debug >= 2 && strcmp(t->name, "goroutine") == 0;
-    int  rc = dump ? 0 : bh_profile_collect(t->name, t->o, &t->p);
+    int  rc = 0;
+
+    if (t->o->duration > 0 && !dump)
+        rc = bh_profile_collect(t->name, t->o, &t->p);
 
     BH_DEFER(release, t);
     if (rc != 0)
@@ -176,13 +179,31 @@ take(struct taking *t)
     return t->rc;
 }
 
+/* What begins to record it, for who wonders why there is nothing. */
+static const char *
+starter_of(const char *name)
+{
+    static const char *const starters[][2] = {
+        { "profile", "bh_cpu_start" },
+        { "heap", "bh_heap_profile_start" },
+        { "allocs", "bh_heap_profile_start" },
+        { "block", "bh_block_profile_rate" },
+        { "mutex", "bh_mutex_profile_fraction" },
+    };
+
+    for (size_t i = 0; i < sizeof starters / sizeof *starters; i++)
+        if (strcmp(starters[i][0], name) == 0)
+            return starters[i][1];
+    return "nobody has started it";
+}
+
 static int
 reply_profile(struct bh_http_call *c, const char *name)
 {
     struct bh_profile_options o;
     struct taking             t = { .name = name, .o = &o };
     const char               *wrong = read_options(c, &o);
-    char                      file[96];
+    char                      text[96];
     int                       rc;
 
     if (wrong != NULL)
@@ -190,16 +211,19 @@ reply_profile(struct bh_http_call *c, const char *name)
     rc = take(&t);
     if (rc == -ENOENT)
         return refuse(c, 404, "Unknown profile");
-    if (rc == -EAGAIN)
-        return refuse(c, 503, "this profile is not being recorded");
+    if (rc == -EAGAIN) {
+        (void)snprintf(text, sizeof text, "this profile is not being recorded: %s",
+                       starter_of(name));
+        return refuse(c, 503, text);
+    }
     if (rc == -ENOMEM)
         return refuse(c, 503, "no memory for the profile");
     if (rc != 0)
         return rc; /* the client has left, or the server is draining */
     if (o.debug > 0)
         return send_bytes(c, "text/plain; charset=utf-8", &t.bytes);
-    (void)snprintf(file, sizeof file, "attachment; filename=\"%s\"", name);
-    bh_http_set_header(c, "Content-Disposition", file);
+    (void)snprintf(text, sizeof text, "attachment; filename=\"%s\"", name);
+    bh_http_set_header(c, "Content-Disposition", text);
     return send_bytes(c, "application/octet-stream", &t.bytes);
 }
 

@@ -19,17 +19,8 @@ struct collecting {
     struct bh_profile *p;
     bool               raw;
     int                rc;
+    struct ob_inner    seen;
 };
-
-/* Whether it is the runtime's, and not a function of its interface. */
-static bool
-is_inner(uintptr_t pc)
-{
-    struct bh_frame frames[BH_FRAMES_MAX];
-    int             n = bh_symbolize(pc, frames, BH_FRAMES_MAX);
-
-    return n > 0 && frames[n - 1].runtime && strncmp(frames[n - 1].function, "bh_", 3) != 0;
-}
 
 /* Where the runtime's inner calls of a stack may be. */
 enum { INNER_MOST = 12 };
@@ -50,24 +41,13 @@ gather(const struct bh_contention *c, void *arg)
     return true;
 }
 
-/* How many calls to leave out. */
-static int
-inner_calls(const uintptr_t *pcs, int depth)
-{
-    int n = 0;
-
-    while (n < depth && n < INNER_MOST && is_inner(pcs[n]))
-        n++;
-    return n < depth ? n : 0;
-}
-
 static bool
 add(const struct bh_contention *c, void *arg)
 {
     struct collecting      *to = arg;
     struct bh_profile_label l[2];
     const int64_t           values[] = { c->count, c->delay_ns };
-    int                     skip = to->raw ? 0 : inner_calls(c->pcs, c->depth), n = 0;
+    int skip = to->raw ? 0 : ob_inner_calls(&to->seen, c->pcs, c->depth), n = 0;
 
     if (c->why[0] != '\0')
         l[n++] = (struct bh_profile_label){ .key = "why", .text = c->why };

@@ -239,6 +239,7 @@ async function showGoroutines(from, focus) {
   if (focus) [...$("states").children].find((e) => e.lastChild.data === focus)?.focus();
   $("goroutines-note").textContent = all.found === all.total
     ? `${number(all.total)} in ${number(all.groups_total)} stacks` : `${number(all.found)} of ${number(all.total)}`;
+  if (all.ungrouped) $("goroutines-note").textContent += `, ${number(all.ungrouped)} in stacks not shown`;
 }
 
 // ---- pprof: gzip and protocol buffers ----
