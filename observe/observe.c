@@ -10,6 +10,7 @@
 #include <bulkhead/observe/observe.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -30,12 +31,16 @@
 #include <bulkhead/observe/timeline.h>
 #include <bulkhead/observe/trace.h>
 
+#include "named.h"
+#include "report.h"
+
 /* Waiting is recorded about once in so long; of unlocks with waiters, one in so many. */
 enum { BLOCK_RATE_NS = 1000000, MUTEX_FRACTION = 100 };
 
 static struct {
     bool log, reports, exporter; /* running */
     int  error;                  /* the first */
+    char why[256];               /* its note */
 } state;
 
 /* ---- panics ---------------------------------------------------------------------- */
@@ -50,21 +55,6 @@ on_panic(const struct bh_panic_event *e)
     bh_debug_event(e);
 }
 
-/* In hex; "" for none. */
-static void
-put_trace_id(char text[33], const unsigned char id[16])
-{
-    static const char digits[] = "0123456789abcdef";
-    unsigned          any = 0;
-
-    for (int i = 0; i < 16; i++) {
-        text[2 * i] = digits[id[i] >> 4];
-        text[2 * i + 1] = digits[id[i] & 15];
-        any |= id[i];
-    }
-    text[any != 0 ? 32 : 0] = '\0';
-}
-
 /* The line is the reporter's thread's: of which trace is one of its fields. */
 static void
 log_panic(const struct bh_report_summary *s, void *arg)
@@ -72,7 +62,7 @@ log_panic(const struct bh_report_summary *s, void *arg)
     char trace[33];
 
     (void)arg;
-    put_trace_id(trace, s->trace_id);
+    ob_hex(s->trace_id, trace);
     bh_log(BH_ERROR, "panic", BH_STR("message", s->message), BH_STR("type", s->type),
            BH_STR("outcome", s->outcome), BH_STR("report", s->id),
            BH_STR("fingerprint", s->fingerprint), BH_STR("http_route", s->route),
@@ -109,11 +99,22 @@ exports_dropped(void *arg)
 
 /* ---- the process ----------------------------------------------------------------- */
 
+/* Of a part that leaves a note when it fails.  about: what the note does not say. */
 static void
-note(int rc)
+note(const char *about, int rc)
 {
-    if (rc < 0 && state.error == 0)
-        state.error = rc;
+    if (rc >= 0 || state.error != 0)
+        return;
+    state.error = rc;
+    (void)snprintf(state.why, sizeof state.why, "%s%s", about, bh_error_note());
+}
+
+/* Of one that does not. */
+static void
+note_of(const char *part, int rc)
+{
+    if (rc < 0 && rc != -EEXIST) /* what an earlier start has registered */
+        note("", bh_fail(rc, "%s: %s", part, bh_error_text(rc)));
 }
 
 static void
@@ -125,11 +126,11 @@ start_exporter(const struct bh_observe_options *o)
     if (!wanted)
         return;
     rc = bh_export_start(&(struct bh_export_options){ .endpoint = o->collector });
-    note(rc);
+    note("collector: ", rc);
     state.exporter = rc == 0;
     if (state.exporter)
-        note(bh_report_export());
-    note(bh_export_metrics());
+        note_of("panics to the collector", bh_report_export());
+    note("", bh_export_metrics());
 }
 
 static void
@@ -141,7 +142,7 @@ start_log(const struct bh_observe_options *o)
     if (!o->no_log) {
         int rc = bh_log_start(&log);
 
-        note(rc);
+        note("", rc);
         state.log = rc == 0;
     }
 }
@@ -158,31 +159,33 @@ start_reports(const struct bh_observe_options *o)
     if (!o->no_log)
         r.fd = -1; /* the log has its line */
     rc = bh_report_start(&r);
-    note(rc);
+    note_of("panic reports", rc);
     state.reports = rc == 0;
-    note(bh_report_profiles());
+    if (state.reports && o->reports != NULL)
+        note_of(o->reports, ob_bundle_place(o->reports));
+    note_of("profiles of reports", bh_report_profiles());
     if (!o->no_flight)
-        note(bh_report_timeline());
-    note(bh_report_add_number("log_lines_dropped", lines_dropped, NULL));
-    note(bh_report_add_number("otlp_dropped", exports_dropped, NULL));
+        note_of("timelines of reports", bh_report_timeline());
+    note_of("numbers", bh_report_add_number("log_lines_dropped", lines_dropped, NULL));
+    note_of("numbers", bh_report_add_number("otlp_dropped", exports_dropped, NULL));
     if (!o->no_log)
-        note(bh_report_listen(log_panic, NULL));
+        note_of("panics to the log", bh_report_listen(log_panic, NULL));
 }
 
 static void
 start_profiles(const struct bh_observe_options *o)
 {
-    note(bh_block_profile_rate(BLOCK_RATE_NS));
-    note(bh_mutex_profile_fraction(MUTEX_FRACTION));
+    note_of("block profile", bh_block_profile_rate(BLOCK_RATE_NS));
+    note_of("mutex profile", bh_mutex_profile_fraction(MUTEX_FRACTION));
     if (!o->no_heap) {
         int rc = bh_heap_profile_start(0);
 
-        note(rc == -ENOTSUP ? 0 : rc); /* with a sanitizer: the page says so */
+        note_of("heap profile", rc == -ENOTSUP ? 0 : rc); /* with a sanitizer: the page says so */
     }
     if (!o->no_flight)
-        note(bh_flight_start(0));
-    note(bh_timeline_register());
-    note(bh_cpu_start());
+        note_of("flight recorder", bh_flight_start(0));
+    note_of("timeline", bh_timeline_register());
+    note_of("cpu profile", bh_cpu_start());
 }
 
 int
@@ -193,17 +196,17 @@ bh_observe_start(const struct bh_observe_options *options)
 
     state.error = 0;
     if (o->service != NULL)
-        note(bh_resource_set("service.name", o->service));
+        note("", bh_resource_set("service.name", o->service));
     if (o->version != NULL)
-        note(bh_resource_set("service.version", o->version));
+        note("", bh_resource_set("service.version", o->version));
     bh_set_hooks(&(struct bh_hooks){ .panic = on_panic, .crash = bh_log_crash });
     start_reports(o); /* first: the monitor is forked from a process with one thread */
     start_exporter(o);
     start_log(o);
-    note(bh_runtime_metrics());
-    note(bh_trace_set_sampler(o->sampler));
+    note("", bh_runtime_metrics());
+    note("", bh_trace_set_sampler(o->sampler));
     start_profiles(o);
-    return state.error;
+    return state.error < 0 ? bh_fail(state.error, "%s", state.why) : 0;
 }
 
 static int64_t
@@ -237,24 +240,28 @@ bh_observe_stop(int64_t timeout)
 
 /* ---- a server -------------------------------------------------------------------- */
 
+static void
+end_task(struct bh_http_call *c)
+{
+    bh_flight_task_end(c->id);
+}
+
 /* The request as a task of the timeline, with the trace it belongs to. */
 static int
 mark_request(struct bh_http_call *c, void *arg)
 {
     struct bh_tag tag;
     char          id[33];
-    int           rc;
 
     (void)arg;
     if (!bh_flight_on())
         return bh_http_next(c);
     bh_tag_get(&tag);
-    put_trace_id(id, tag.trace_id);
+    ob_hex(tag.trace_id, id);
     bh_flight_task(c->id, *c->route != '\0' ? c->route : c->method);
+    BH_DEFER(end_task, c);
     bh_flight_log(c->id, "trace_id", id);
-    rc = bh_http_next(c);
-    bh_flight_task_end(c->id);
-    return rc;
+    return bh_http_next(c);
 }
 
 static const struct bh_observe_server_options no_options;

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <bulkhead/go/error.h>
 #include <bulkhead/go/panic.h>
 #include <bulkhead/observe/export.h>
 #include <bulkhead/observe/log.h>
@@ -176,7 +177,24 @@ TEST_PLAIN(observe, a_part_that_cannot_start_is_said_and_the_others_run)
     EXPECT_EQ(bh_observe_start(&(struct bh_observe_options){
                   .collector = "ftp://nowhere", .log = { .fd = 2 }, .no_flight = true }),
               -EPROTONOSUPPORT);
+    EXPECT_STR(bh_error_note(), "collector: url: scheme is not http or https");
     bh_log(BH_INFO, "still here");
     EXPECT_EQ(bh_log_flush(BH_SECOND), 0);
     EXPECT_EQ(bh_observe_stop(BH_SECOND), 0);
+}
+
+TEST_PLAIN(observe, a_directory_that_no_report_can_go_to_is_said_at_once)
+{
+    EXPECT_EQ(bh_observe_start(&(struct bh_observe_options){ .reports = "/dev/null/reports",
+                                                             .log = { .fd = 2 } }),
+              -ENOTDIR);
+    EXPECT_STR(bh_error_note(), "/dev/null/reports: Not a directory");
+    EXPECT_EQ(bh_observe_stop(BH_SECOND), 0);
+    /* Once more, elsewhere: nothing of the first start is in the way, or there twice. */
+    EXPECT(mkdtemp(folder) != NULL);
+    EXPECT_EQ(bh_observe_start(
+                  &(struct bh_observe_options){ .reports = folder, .log = { .fd = 2 } }),
+              0);
+    EXPECT_EQ(bh_observe_stop(BH_SECOND), 0);
+    EXPECT_EQ(rmdir(folder), 0);
 }

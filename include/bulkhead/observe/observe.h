@@ -56,7 +56,8 @@ struct bh_observe_options {
  *
  * Sets the hooks of hooks.h; an application's own go into bh_hook_panic.  Memory: 4 MiB for the
  * CPU profile, about 7 MiB for queues and rings, and 256 KiB for each processor.
- * Returns: 0; or the error of the first part that could not start, with a note; the others run.
+ * Returns: 0; or the error of the first part that could not start, with a note; the others run.  A
+ *          directory of reports that cannot be written is one: panics are lines then.
  */
 int bh_observe_start(const struct bh_observe_options *options);
 
@@ -67,9 +68,8 @@ int bh_observe_start(const struct bh_observe_options *options);
 int bh_observe_stop(int64_t timeout);
 
 struct bh_observe_server_options {
-    struct bh_http_trace_options trace;    /* trust nobody's traceparent */
-    struct bh_http_debug_options debug;    /* who may see /debug and /metrics: this machine */
-    bool                         no_debug; /* mount neither */
+    struct bh_http_trace_options trace;       /* trust nobody's traceparent */
+    struct bh_http_debug_options debug;       /* who may see /debug and /metrics: this machine */
     bool                         no_requests; /* no log line for each request */
 };
 
