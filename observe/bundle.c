@@ -7,7 +7,8 @@
  *
  * An id is a ULID: 48 bits of milliseconds and 80 random ones, in 26 letters and
  * digits that sort by time.  So the oldest report is the first by name; and what
- * does not look like an id is not ours, and is left alone when the quota removes.
+ * does not look like an id is not ours, and is left alone when the quota removes.  It
+ * keeps fewer than REPORTS of them, whatever their size: looking at all is bounded.
  *
  * To amend a file is to write another beside it and rename that over it: a reader
  * finds the old one or the new one.
@@ -119,8 +120,8 @@ create(const char *directory, const char *name)
     return fd >= 0 ? fd : -errno;
 }
 
-static int
-write_file(const char *directory, const char *name, const void *data, size_t size)
+int
+ob_bundle_file(const char *directory, const char *name, const void *data, size_t size)
 {
     int fd = create(directory, name);
 
@@ -171,6 +172,16 @@ make_directories(const char *path)
 }
 
 int
+ob_bundle_place(const char *directory)
+{
+    int rc = make_directories(directory);
+
+    if (rc == 0 && access(directory, W_OK | X_OK) != 0)
+        rc = -errno;
+    return rc;
+}
+
+int
 ob_bundle_begin(struct ob_report *r)
 {
     char path[OB_PATH];
@@ -188,7 +199,7 @@ ob_bundle_write(struct ob_report *r, const char *name, const struct ob_sheet *s)
     char path[OB_PATH];
 
     path_of(r, path, true);
-    return write_file(path, name, s->text, s->used);
+    return ob_bundle_file(path, name, s->text, s->used);
 }
 
 int
@@ -245,19 +256,43 @@ by_name(const void *a, const void *b)
     return strcmp(a, b);
 }
 
-/* list -- names that `wanted` likes, sorted.  Returns: how many, or a negative error. */
+/* keep -- the name among the first `most` there are, in order once there are so many. */
 static int
-list(const char *directory, bool (*wanted)(const char *name), char (*names)[NAME], int most)
+keep(char (*names)[NAME], int count, int most, const char *name)
+{
+    int at = count < most ? count : most - 1;
+
+    if (count == most && strcmp(name, names[at]) >= 0)
+        return count;
+    while (count == most && at > 0 && strcmp(name, names[at - 1]) < 0)
+        at--;
+    memmove(names[at + 1], names[at], (size_t)(most - 1 - at) * NAME);
+    (void)snprintf(names[at], NAME, "%s", name);
+    if (count + 1 == most)
+        qsort(names, (size_t)most, NAME, by_name);
+    return count < most ? count + 1 : count;
+}
+
+/*
+ * list -- the first `most` of the names that `wanted` likes, sorted.  all: how many it likes.
+ * Returns: how many are listed, or a negative error.
+ */
+static int
+list(const char *directory, bool (*wanted)(const char *name), char (*names)[NAME], int most,
+     int *all)
 {
     DIR           *d = opendir(directory);
     struct dirent *e;
     int            count = 0;
 
+    *all = 0;
     if (d == NULL)
         return -errno;
-    while ((e = readdir(d)) != NULL && count < most)
-        if (strlen(e->d_name) < NAME && wanted(e->d_name))
-            (void)snprintf(names[count++], NAME, "%s", e->d_name);
+    while ((e = readdir(d)) != NULL)
+        if (strlen(e->d_name) < NAME && wanted(e->d_name)) {
+            count = keep(names, count, most, e->d_name);
+            ++*all;
+        }
     (void)closedir(d);
     qsort(names, (size_t)count, NAME, by_name);
     return count;
@@ -300,6 +335,9 @@ put_sum(struct ob_sheet *s, const char *directory, const char *name)
     return good;
 }
 
+/* Said anew each time. */
+static const char unreadable[] = ": cannot be read\n";
+
 /* keep_missing -- the lines of an older MANIFEST about what is missing. */
 static void
 keep_missing(struct ob_sheet *s, const char *directory)
@@ -317,7 +355,9 @@ keep_missing(struct ob_sheet *s, const char *directory)
     for (char *line = old, *end; *line != '\0'; line = end) {
         end = line + strcspn(line, "\n");
         end += *end == '\n';
-        if (strncmp(line, "missing ", 8) == 0)
+        size_t size = (size_t)(end - line), tail = sizeof unreadable - 1;
+        if (strncmp(line, "missing ", 8) == 0 &&
+            (size < tail || strncmp(end - tail, unreadable, tail) != 0))
             ob_put_bytes(s, line, (size_t)(end - line));
     }
 }
@@ -328,7 +368,7 @@ ob_bundle_manifest(const char *directory, const struct ob_missing *missing, int 
     static char     names[FILES][NAME], memory[16 * 1024];
     struct ob_sheet s;
     char            from[OB_PATH], to[OB_PATH];
-    int             n = list(directory, is_part, names, FILES), rc;
+    int             all, n = list(directory, is_part, names, FILES, &all), rc;
 
     if (n < 0)
         return n;
@@ -336,12 +376,12 @@ ob_bundle_manifest(const char *directory, const struct ob_missing *missing, int 
     ob_put(&s, "bulkhead.bundle/1\n");
     for (int i = 0; i < n; i++)
         if (!put_sum(&s, directory, names[i]))
-            ob_print(&s, "missing %s: cannot be read\n", names[i]);
+            ob_print(&s, "missing %s%s", names[i], unreadable);
     for (int i = 0; i < count; i++)
         ob_print(&s, "missing %s: %s\n", missing[i].what, missing[i].why);
     if (missing == NULL)
         keep_missing(&s, directory);
-    rc = write_file(directory, ".MANIFEST", s.text, s.used);
+    rc = ob_bundle_file(directory, ".MANIFEST", s.text, s.used);
     if (rc < 0)
         return rc;
     if (ob_path_join(from, directory, ".MANIFEST") < 0 ||
@@ -419,26 +459,38 @@ directory_size(const char *directory, const char *name)
     return size;
 }
 
-int
-ob_bundle_quota(const char *directory, uint64_t quota, const char *keep)
+/* evict -- some of the REPORTS oldest.  all: how many there were.  Returns: how many were removed. */
+static int
+evict(const char *directory, uint64_t quota, const char *newest, int *all)
 {
     static char     names[REPORTS][NAME];
     static uint64_t sizes[REPORTS];
-    int             count = list(directory, ob_id_valid, names, REPORTS), removed = 0;
+    int             count = list(directory, ob_id_valid, names, REPORTS, all), removed = 0;
     uint64_t        total = 0;
 
     for (int i = 0; i < count; i++)
         total += sizes[i] = directory_size(directory, names[i]);
-    for (int i = 0; i < count && total > quota; i++) {
+    for (int i = 0; i < count && (total > quota || *all - removed >= REPORTS); i++) {
         char path[OB_PATH];
 
-        if (strcmp(names[i], keep) == 0)
+        if (strcmp(names[i], newest) == 0)
             continue;
         if (ob_path_join(path, directory, names[i]) < 0 || remove_directory(path) < 0)
             continue;
         total -= sizes[i];
         removed++;
     }
+    return removed;
+}
+
+int
+ob_bundle_quota(const char *directory, uint64_t quota, const char *newest)
+{
+    int all, removed = 0, now;
+
+    do /* of more than REPORTS, it has not seen all sizes */
+        removed += now = evict(directory, quota, newest, &all);
+    while (all > REPORTS && now > 0);
     return removed;
 }
 
@@ -462,7 +514,8 @@ ob_bundle_salvage(const char *directory)
 {
     static const struct ob_missing rest = { "the rest", "the process died" };
     static char                    names[FILES][NAME];
-    int                            count = list(directory, is_unfinished, names, FILES);
+    int                            all;
+    int                            count = list(directory, is_unfinished, names, FILES, &all);
 
     for (int i = 0; i < count; i++) {
         char from[OB_PATH], to[OB_PATH], json[OB_PATH], id[OB_ID + 1];

@@ -80,3 +80,39 @@ TEST_PLAIN(bundle, what_a_dead_process_left_is_salvaged)
     snprintf(command, sizeof command, "rm -rf '%s'", directory);
     EXPECT_EQ(system(command), 0);
 }
+
+/* With ids from..to - 1; each hundredth has a file. */
+static void
+make_reports(const char *directory, int from, int to)
+{
+    char id[OB_ID + 1];
+
+    for (int i = from; i < to; i++) {
+        snprintf(id, sizeof id, "%026d", i);
+        make(directory, id, i % 100 == 0 ? "report.json" : NULL);
+    }
+}
+
+TEST_PLAIN(bundle, of_too_many_reports_the_oldest_go_whatever_their_size)
+{
+    char directory[] = "/tmp/bulkhead_bundle_XXXXXX", command[64], id[OB_ID + 1];
+
+    EXPECT(mkdtemp(directory) != NULL);
+    make_reports(directory, 1000, 5095);
+    make(directory, "0 not a report", NULL);
+    EXPECT_EQ(ob_bundle_quota(directory, 1 << 30, ""), 0); /* 4095 of them */
+    make_reports(directory, 0, 1000);
+    make_reports(directory, 5095, 9500);
+    snprintf(id, sizeof id, "%026d", 9499);
+    EXPECT_EQ(ob_bundle_quota(directory, 1 << 30, id), 9500 - 4095);
+    EXPECT(there(directory, id));
+    snprintf(id, sizeof id, "%026d", 9500 - 4095);
+    EXPECT(there(directory, id));
+    snprintf(id, sizeof id, "%026d", 9500 - 4095 - 1);
+    EXPECT(!there(directory, id));
+    EXPECT(there(directory, "0 not a report"));
+    /* From 5405 on they are there, and 9400 is the last that takes room. */
+    EXPECT_EQ(ob_bundle_quota(directory, 0, id), 9400 - 5405 + 1);
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    EXPECT_EQ(system(command), 0);
+}

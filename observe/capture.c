@@ -284,7 +284,7 @@ put_line(const struct bh_panic *p, const struct ob_line *like)
         ob_wake();
 }
 
-/* capture -- forced: with no regard to the limiter.  Returns: the slot, or NULL. */
+/* capture -- forced: with no regard to the limiter.  Returns: the slot, to be published; or NULL. */
 static struct ob_slot *
 capture(const struct bh_panic_event *e, bool forced)
 {
@@ -319,9 +319,15 @@ capture(const struct bh_panic_event *e, bool forced)
     measured(s->raised.capture_ns);
     if (safe_text(p) == NULL) /* the application's own code: its time, not ours */
         note_own_text(p, s->raised.text, sizeof s->raised.text);
+    return s;
+}
+
+/* publish -- from now on the slot is the reporter's, and then whoever's panics next. */
+static void
+publish(struct ob_slot *s)
+{
     (void)ob_slot_move(s, OB_READY, false);
     ob_wake();
-    return s;
 }
 
 /* ---- phase 2 --------------------------------------------------------------------- */
@@ -380,12 +386,13 @@ settle(struct ob_slot *s, const struct bh_panic_event *e)
 
 /* The process is about to end: give the reporter its time. */
 static void
-await_report(struct ob_slot *s)
+await_report(struct ob_slot *s, uint64_t serial)
 {
     for (int ms = 0; ms < FATAL_WAIT_MS; ms++) {
         uint32_t state = atomic_load(&s->state);
 
-        if (!atomic_load(&ob_capture.on))
+        if (!atomic_load(&ob_capture.on) ||
+            atomic_load(&ob_capture.serial[s - ob_capture.slot]) != serial)
             return;
         if ((state & OB_STATE) == OB_KEPT && !(state & OB_DIRTY))
             return;
@@ -406,15 +413,14 @@ later(const struct bh_panic_event *e)
     } else if (e->step == BH_PANIC_FATAL) {
         s = capture(e, true);
         if (s != NULL) {
-            (void)atomic_fetch_add(&s->state, OB_PIN);
             settle(s, e);
-            unpin(s, true);
+            publish(s);
         }
     }
     if (lost)
         put_line(e->panic, &(struct ob_line){ .why = OB_LINE_LOST });
     if (e->step == BH_PANIC_FATAL && s != NULL)
-        await_report(s);
+        await_report(s, e->panic->serial);
 }
 
 void
@@ -465,8 +471,12 @@ bh_report_event(const struct bh_panic_event *e)
             say(e);
         return;
     }
-    if (e->step == BH_PANIC_RAISED)
-        (void)capture(e, false);
-    else
+    if (e->step == BH_PANIC_RAISED) {
+        struct ob_slot *s = capture(e, false);
+
+        if (s != NULL)
+            publish(s);
+    } else {
         later(e);
+    }
 }

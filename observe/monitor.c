@@ -139,22 +139,7 @@ read_crash(struct ob_report *r, struct ob_raised *p, char *text)
 
 /* ---- in the monitor: the report ------------------------------------------------------ */
 
-static void
-put_file(const char *directory, const char *name, const char *text, size_t size)
-{
-    char path[OB_PATH];
-
-    int fd = ob_path_join(path, directory, name) == 0
-                 ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)
-                 : -1;
-    for (ssize_t n = 0; fd >= 0 && size > 0; text += n, size -= (size_t)n)
-        if ((n = write(fd, text, size)) <= 0)
-            break;
-    if (fd >= 0)
-        (void)close(fd);
-}
-
-/* join -- to the report of the same panic.  Returns: false if there is none. */
+/* join -- to the report of the same panic.  Returns: false if there is none, or no room in it. */
 static bool
 join(const char *id, const char *text, size_t size)
 {
@@ -164,9 +149,8 @@ join(const char *id, const char *text, size_t size)
         return false;
     if (access(path, W_OK) != 0)
         return false;
-    put_file(path, "crash.txt", text, size);
-    (void)ob_bundle_manifest(path, NULL, 0);
-    return true;
+    return ob_bundle_file(path, "crash.txt", text, size) == 0 &&
+           ob_bundle_manifest(path, NULL, 0) == 0;
 }
 
 static void
@@ -184,8 +168,12 @@ report_crash(struct ob_report *r, struct ob_slot *s, char *text, size_t size)
     r->location = -1;
     r->known = (struct ob_known){ .result = BH_PANIC_FATAL };
     ob_report_miss(r, "world", "written after the process had died");
-    if (ob_bundle_begin(r) < 0 || ob_bundle_write(r, "report.txt", &whole) < 0)
+    if (ob_bundle_begin(r) < 0)
         return;
+    if (ob_bundle_write(r, "report.txt", &whole) < 0) {
+        ob_bundle_abandon(r);
+        return;
+    }
     read_crash(r, &s->raised, text);
     r->known.goroutine = s->raised.goroutine;
     for (int i = 0; i < r->frames && count < 5; i++)

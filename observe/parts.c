@@ -73,18 +73,22 @@ bh_report_add(const char *name, bh_report_part_fn *fn, void *arg)
 int
 bh_report_add_number(const char *name, bh_report_number_fn *fn, void *arg)
 {
-    int rc = -ENOSPC, at;
+    int rc = 0, at;
 
     if (fn == NULL || !good_name(name, "abcdefghijklmnopqrstuvwxyz0123456789_"))
         return -EINVAL;
     (void)pthread_mutex_lock(&lock);
     at = atomic_load(&numbers);
-    if (at < OB_NUMBERS) {
+    for (int i = 0; i < at; i++)
+        if (strcmp(number[i].name, name) == 0)
+            rc = -EEXIST;
+    if (rc == 0 && at == OB_NUMBERS)
+        rc = -ENOSPC;
+    if (rc == 0) {
         number[at].name = name;
         number[at].fn = fn;
         number[at].arg = arg;
         atomic_store(&numbers, at + 1);
-        rc = 0;
     }
     (void)pthread_mutex_unlock(&lock);
     return rc;
@@ -93,17 +97,21 @@ bh_report_add_number(const char *name, bh_report_number_fn *fn, void *arg)
 int
 bh_report_listen(bh_report_listener_fn *fn, void *arg)
 {
-    int rc = -ENOSPC, at;
+    int rc = 0, at;
 
     if (fn == NULL)
         return -EINVAL;
     (void)pthread_mutex_lock(&lock);
     at = atomic_load(&listeners);
-    if (at < LISTENERS) {
+    for (int i = 0; i < at; i++)
+        if (listener[i].fn == fn && listener[i].arg == arg)
+            rc = -EEXIST;
+    if (rc == 0 && at == LISTENERS)
+        rc = -ENOSPC;
+    if (rc == 0) {
         listener[at].fn = fn;
         listener[at].arg = arg;
         atomic_store(&listeners, at + 1);
-        rc = 0;
     }
     (void)pthread_mutex_unlock(&lock);
     return rc;

@@ -197,6 +197,10 @@ enum { OB_PATH = 1024 };
 int  ob_path_join(char path[OB_PATH], const char *directory, const char *name);
 void ob_id_make(char id[OB_ID + 1], int64_t time_ns);
 bool ob_id_valid(const char *name);
+/* ob_bundle_place -- make the directory of all.  Returns: 0, or why no report could be written there. */
+int ob_bundle_place(const char *directory);
+/* ob_bundle_file -- a file of these bytes.  Returns: 0 or an error. */
+int  ob_bundle_file(const char *directory, const char *name, const void *data, size_t size);
 int  ob_bundle_begin(struct ob_report *r); /* a temporary directory */
 int  ob_bundle_write(struct ob_report *r, const char *name, const struct ob_sheet *s);
 int  ob_bundle_part_open(struct ob_report *r, const char *name); /* a descriptor, or an error */
@@ -208,8 +212,8 @@ void ob_bundle_abandon(struct ob_report *r);
 int ob_bundle_amend(const char *id, const char *name, size_t fixed,
                     const struct ob_sheet *rest);
 int ob_bundle_manifest(const char *directory, const struct ob_missing *missing, int count);
-/* ob_bundle_quota -- remove the oldest reports until the rest fit.  Returns: how many. */
-int ob_bundle_quota(const char *directory, uint64_t quota, const char *keep);
+/* ob_bundle_quota -- remove the oldest until the rest fit, and are fewer than 4096.  Returns: how many. */
+int ob_bundle_quota(const char *directory, uint64_t quota, const char *newest);
 /* ob_bundle_salvage -- what a process that is gone had not finished. */
 void ob_bundle_salvage(const char *directory);
 

@@ -26,27 +26,6 @@ enum {
 
 /* ---- strings ----------------------------------------------------------------------- */
 
-/* utf8_length -- of the valid sequence at s, at most n bytes; 0: not one. */
-static size_t
-utf8_length(const unsigned char *s, size_t n)
-{
-    size_t length = s[0] < 0x80                   ? 1
-                    : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
-                    : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
-                    : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
-                                                  : 0;
-
-    if (length == 0 || length > n)
-        return 0;
-    for (size_t i = 1; i < length; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return length;
-}
-
 static void
 put_escaped(struct ob_sheet *s, unsigned char c)
 {
@@ -68,7 +47,7 @@ ob_json_string(struct ob_sheet *s, const char *text, size_t most)
     for (size_t i = 0, n; i < all; i += n) {
         const unsigned char *at = (const unsigned char *)text + i;
 
-        n = utf8_length(at, all - i);
+        n = ob_utf8_length(at);
         if (i + (n != 0 ? n : 1) > most) {
             left = all - i;
             break;
@@ -102,13 +81,6 @@ put_text_or_null(struct ob_sheet *s, const char *name, const char *text)
         put_text(s, name, text, NAME_MOST);
     else
         ob_print(s, ",\"%s\":null", name);
-}
-
-static void
-put_hex(struct ob_sheet *s, const unsigned char *bytes, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        ob_print(s, "%02x", bytes[i]);
 }
 
 static void
@@ -232,9 +204,9 @@ put_trace(struct ob_report *r)
         return;
     }
     ob_put(s, ",\n\"trace\":{\"trace_id\":\"");
-    put_hex(s, t->trace_id, sizeof t->trace_id);
+    ob_put_hex(s, t->trace_id, sizeof t->trace_id);
     ob_put(s, "\",\"span_id\":\"");
-    put_hex(s, t->span_id, sizeof t->span_id);
+    ob_put_hex(s, t->span_id, sizeof t->span_id);
     ob_print(s, "\",\"sampled\":%s}", yes(t->sampled != 0));
 }
 

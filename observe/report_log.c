@@ -8,6 +8,7 @@
  * See: OpenTelemetry semantic conventions, exceptions in logs.
  */
 
+#include <errno.h>
 #include <string.h>
 
 #include <bulkhead/observe/export.h>
@@ -58,5 +59,7 @@ export_panic(const struct bh_report_summary *s, void *arg)
 int
 bh_report_export(void)
 {
-    return bh_report_listen(export_panic, NULL);
+    int rc = bh_report_listen(export_panic, NULL);
+
+    return rc == -EEXIST ? 0 : rc;
 }

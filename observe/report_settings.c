@@ -92,23 +92,28 @@ set(struct ob_settings *s, const struct bh_report_options *o)
         COPY(s->source[s->source_count++], *n);
 }
 
+/* Whoever has made it CHANGING owns the rest. */
+static _Atomic int state;
+enum { OFF, CHANGING, ON };
+
+static bool
+change_from(int from)
+{
+    return atomic_compare_exchange_strong(&state, &from, CHANGING);
+}
+
 int
 bh_report_start(const struct bh_report_options *options)
 {
     static const struct bh_report_options none;
-    static _Atomic bool                   starting;
     static bool                           ring;
     const struct bh_report_options       *o = options != NULL ? options : &none;
     int                                   rc = 0;
 
     if (!sensible(o))
         return -EINVAL;
-    if (atomic_exchange(&starting, true))
+    if (!change_from(OFF))
         return -EALREADY;
-    if (atomic_load(&ob_capture.on)) {
-        atomic_store(&starting, false);
-        return -EALREADY;
-    }
     set(&ob_settings, o);
     ob_limiter_init(ob_settings.repeat, ob_settings.per_minute);
     if (!ring)
@@ -124,7 +129,7 @@ bh_report_start(const struct bh_report_options *options)
         ob_monitor_stop();
     else
         atomic_store(&ob_capture.on, true);
-    atomic_store(&starting, false);
+    atomic_store(&state, rc < 0 ? OFF : ON);
     return rc;
 }
 
@@ -139,12 +144,14 @@ stop(void *unused)
 void
 bh_report_stop(void)
 {
-    if (!atomic_exchange(&ob_capture.on, false))
+    if (!change_from(ON))
         return;
+    atomic_store(&ob_capture.on, false);
     if (bh_self() != NULL)
         bh_blocking(stop, NULL);
     else
         stop(NULL);
+    atomic_store(&state, OFF);
 }
 
 /* ---- waiting ----------------------------------------------------------------------- */

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <bulkhead/base/arena.h>
@@ -499,6 +500,67 @@ sleep_until_closed(void *args)
     bh_recv(((struct boom *)args)->done, NULL);
 }
 
+/* By two ways, which are one to who looks at the names of the five innermost functions. */
+static int (*volatile last_straw)(const void *arg) = panic_named;
+
+static __attribute__((noinline)) int
+by_a_way(bool one, int deep)
+{
+    int rc;
+
+    if (deep > 0) {
+        rc = by_a_way(one, deep - 1);
+        __asm__ volatile("nop\n nop");
+    } else if (one) {
+        rc = last_straw("the last straw");
+        __asm__ volatile("");
+    } else {
+        rc = last_straw("the last straw");
+        __asm__ volatile("nop");
+    }
+    return rc;
+}
+
+static int
+by_this_way(const void *arg)
+{
+    return by_a_way(*(const bool *)arg, 5);
+}
+
+static void
+recover_and_die(void *args)
+{
+    struct place *p = args;
+
+    EXPECT_EQ(bh_report_start(&(struct bh_report_options){
+                  .directory = p->directory, .fd = p->log, .deadline = WAIT }),
+              0);
+    EXPECT_EQ(recovers(by_this_way, &(bool){ true }), BH_EPANIC);
+    EXPECT(bh_report_flush(WAIT));
+    (void)by_a_way(false, 5);
+}
+
+TEST_PLAIN(report, a_panic_that_ends_the_process_is_reported_however_often_it_was)
+{
+    struct place p;
+    char         id[64];
+    int          status;
+    pid_t        pid;
+
+    place_start(&p, &(struct bh_report_options){ 0 });
+    bh_report_stop();
+    pid = fork();
+    if (pid == 0) {
+        (void)close(STDERR_FILENO);
+        (void)bh_main(recover_and_die, &p);
+        _exit(0);
+    }
+    EXPECT_EQ(waitpid(pid, &status, 0), pid);
+    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 2);
+    EXPECT_EQ(place_count(&p, id), 2);
+    place_remove(&p);
+}
+
 TEST_REAL(report, it_counts_ten_thousand_goroutines)
 {
     const int       many = test_sanitized ? 4000 : 10000; /* TSan has room for some 8,000 */
@@ -612,6 +674,44 @@ TEST_REAL(report, a_full_disk_leaves_nothing_half_done)
     EXPECT(strstr(place_lines(&p), "report not written: File too large]") != NULL);
 }
 
+TEST_REAL(report, a_reader_that_stopped_loses_lines_and_hears_how_many)
+{
+    struct place           p;
+    struct bh_report_stats stats;
+    struct bh_report_options o = { .deadline = WAIT };
+    static char            text[256 * 1024];
+    size_t                 used = 0;
+    int                    out[2];
+
+    place_start(&p, &(struct bh_report_options){ 0 }); /* for its directory */
+    BH_DEFER(place_remove, &p);
+    bh_report_stop();
+    EXPECT_EQ(pipe2(out, O_NONBLOCK | O_CLOEXEC), 0);
+    while (write(out[1], "full\n", 5) > 0)
+        continue;
+    EXPECT_EQ(fcntl(out[1], F_SETFL, 0), 0);
+    o.directory = p.directory;
+    o.fd = out[1];
+    EXPECT_EQ(bh_report_start(&o), 0);
+    for (int i = 0; i < 3; i++) {
+        EXPECT_EQ(recovers(panic_named, "unheard"), BH_EPANIC);
+        EXPECT(bh_report_flush(WAIT));
+    }
+    bh_report_stats(&stats);
+    EXPECT_EQ(stats.lines_lost, 3); /* and not those that would have said so */
+    while (strstr(text, "not shown") == NULL) {
+        ssize_t n = read(out[0], text + used, sizeof text - 1 - used);
+
+        used += n > 0 ? (size_t)n : 0;
+        if (n < 0)
+            bh_sleep(BH_MILLISECOND);
+    }
+    EXPECT(strstr(text, "panic: and 3 more, not shown\n") != NULL);
+    bh_report_stop();
+    close(out[0]);
+    close(out[1]);
+}
+
 static int
 bad_part(int fd, int64_t deadline, void *arg)
 {
@@ -688,6 +788,43 @@ TEST_REAL(report, the_oldest_go_when_the_quota_is_reached)
     EXPECT(stats.evicted > 0);
     EXPECT_EQ(place_count(&p, id), 8 - (int)stats.evicted + 1);
     EXPECT_EQ(access(other, F_OK), 0);
+}
+
+static void
+no_listener(const struct bh_report_summary *s, void *arg)
+{
+    (void)s;
+    (void)arg;
+}
+
+static uint64_t
+seven(void *arg)
+{
+    (void)arg;
+    return 7;
+}
+
+TEST_REAL(report, what_is_added_is_there_once)
+{
+    struct place p;
+    int          one, two;
+
+    EXPECT_EQ(bh_report_add_number("seven", seven, NULL), 0);
+    EXPECT_EQ(bh_report_add_number("seven", seven, NULL), -EEXIST);
+    EXPECT_EQ(bh_report_add_number("se\"ven", seven, NULL), -EINVAL);
+    EXPECT_EQ(bh_report_add_number("eight", NULL, NULL), -EINVAL);
+    EXPECT_EQ(bh_report_listen(no_listener, &one), 0);
+    EXPECT_EQ(bh_report_listen(no_listener, &one), -EEXIST);
+    EXPECT_EQ(bh_report_listen(no_listener, &two), 0);
+    EXPECT_EQ(bh_report_listen(no_listener, NULL), 0);
+    EXPECT_EQ(bh_report_export(), 0);
+    EXPECT_EQ(bh_report_export(), 0);
+    EXPECT_EQ(bh_report_listen(no_listener, &p), -ENOSPC);
+    EXPECT_EQ(bh_report_listen(NULL, NULL), -EINVAL);
+    place_start(&p, &(struct bh_report_options){ 0 });
+    BH_DEFER(place_remove, &p);
+    EXPECT_EQ(recovers(panic_named, "with numbers"), BH_EPANIC);
+    EXPECT_EQ(bh_json_int(bh_json_get(place_report(&p), "world"), "seven", 0), 7);
 }
 
 TEST_PLAIN(report, options_that_make_no_sense_are_refused)

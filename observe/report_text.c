@@ -30,10 +30,9 @@ enum { GROUPS = 40, TEXT_END = OB_TEXT_SIZE - 32 * 1024, SECOND_NS = 1000000000 
 #define NORMAL "\033[0m"
 
 struct page {
-    struct ob_report    *r;
-    struct ob_sheet     *s;
-    enum bh_report_level level;
-    bool                 colours;
+    struct ob_report *r;
+    struct ob_sheet  *s;
+    bool              colours;
 };
 
 static void
@@ -175,13 +174,6 @@ put_source(const struct page *p)
 }
 
 static void
-put_hex(struct ob_sheet *s, const unsigned char *bytes, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        ob_print(s, "%02x", bytes[i]);
-}
-
-static void
 put_identity(const struct page *p)
 {
     const struct ob_raised    *raised = &p->r->slot->raised;
@@ -204,9 +196,9 @@ put_identity(const struct page *p)
         ob_print(p->s, "  earlier      %s\n", p->r->earlier);
     if (memcmp(raised->tag.trace_id, none.trace_id, sizeof none.trace_id) != 0) {
         ob_put(p->s, "  trace        ");
-        put_hex(p->s, raised->tag.trace_id, sizeof raised->tag.trace_id);
+        ob_put_hex(p->s, raised->tag.trace_id, sizeof raised->tag.trace_id);
         ob_put(p->s, "\n  span         ");
-        put_hex(p->s, raised->tag.span_id, sizeof raised->tag.span_id);
+        ob_put_hex(p->s, raised->tag.span_id, sizeof raised->tag.span_id);
         ob_put(p->s, "\n");
     }
     if (raised->name[0] != '\0')
@@ -398,7 +390,7 @@ put_rest(const struct page *p)
 void
 ob_text_write(struct ob_report *r, enum bh_report_level level, bool colours)
 {
-    struct page p = { r, &r->text, level, colours };
+    struct page p = { r, &r->text, colours };
 
     r->text.used = 0;
     r->text.cut = false;
@@ -423,7 +415,7 @@ ob_text_write(struct ob_report *r, enum bh_report_level level, bool colours)
 void
 ob_text_write_rest(struct ob_report *r, bool colours)
 {
-    struct page p = { r, &r->text, BH_REPORT_FULL, colours };
+    struct page p = { r, &r->text, colours };
 
     r->text.used = 0;
     r->text.cut = false;

@@ -50,7 +50,8 @@ static struct {
     struct ob_report report;
     struct ob_sheet  lines;
     char             lines_memory[BATCH];
-    uint64_t         lines_lost_told;
+    unsigned         panics_in;                 /* `lines`: so many */
+    uint64_t         lost_in, lines_lost_told; /* what the notice in there says; the last one said */
     struct {
         uint64_t serial;
         char     id[OB_ID + 1];
@@ -75,18 +76,35 @@ ob_report_miss(struct ob_report *r, const char *what, const char *why)
 
 /* ---- lines --------------------------------------------------------------------------- */
 
+/* put_out -- whoever reads may have stopped; then text is lost, not panics.  Returns: false. */
+static bool
+put_out(const char *text, size_t size)
+{
+    struct pollfd p = { .fd = ob_settings.fd, .events = POLLOUT };
+
+    while (p.fd >= 0 && size > 0) {
+        size_t  piece = size < BATCH ? size : BATCH;
+        ssize_t n = poll(&p, 1, WRITE_WAIT_MS) == 1 ? write(p.fd, text, piece) : -1;
+
+        if (n <= 0)
+            return false;
+        text += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
 static void
 lines_out(void)
 {
     struct ob_sheet *s = &reporter.lines;
-    struct pollfd    p = { .fd = ob_settings.fd, .events = POLLOUT };
 
-    if (s->used == 0)
-        return;
-    /* Whoever reads may have stopped; then lines are lost, not panics. */
-    if (ob_settings.fd >= 0 &&
-        (poll(&p, 1, WRITE_WAIT_MS) != 1 || write(ob_settings.fd, s->text, s->used) < 0))
-        (void)atomic_fetch_add(&ob_capture.lines_lost, 1);
+    if (!put_out(s->text, s->used))
+        (void)atomic_fetch_add(&ob_capture.lines_lost, reporter.panics_in);
+    else if (reporter.lost_in != 0)
+        reporter.lines_lost_told = reporter.lost_in;
+    reporter.panics_in = 0;
+    reporter.lost_in = 0;
     s->used = 0;
 }
 
@@ -115,6 +133,7 @@ line_suppressed(const struct ob_line *l)
     static const char *const why[] = { "suppressed", "no slot for a report", "lost" };
     struct ob_sheet         *s = line_begin();
 
+    reporter.panics_in++;
     ob_put(s, "panic: ");
     put_clean(s, l->text[0] != '\0' ? l->text : l->kind);
     ob_print(s, " [goroutine %llu, %s", (unsigned long long)l->goroutine, why[l->why]);
@@ -131,6 +150,7 @@ line_report(const struct ob_report *r, bool full, int failed)
     struct ob_sheet        *s = line_begin();
     const char             *result = ob_result_name(&r->known);
 
+    reporter.panics_in++;
     ob_put(s, "panic: ");
     put_clean(s, p->text[0] != '\0' ? p->text : p->kind);
     ob_print(s, " [goroutine %llu", (unsigned long long)p->goroutine);
@@ -239,7 +259,7 @@ serve_lines(void)
     if (count == 0 && lost != reporter.lines_lost_told) {
         ob_print(line_begin(), "panic: and %llu more, not shown\n",
                  (unsigned long long)(lost - reporter.lines_lost_told));
-        reporter.lines_lost_told = lost;
+        reporter.lost_in = lost;
     }
     return count > 0;
 }
@@ -333,7 +353,7 @@ make_report(struct ob_report *r, struct ob_slot *s)
     if (!ob_settings.files) {
         ob_text_write(r, ob_settings.level, ob_settings.colours);
         lines_out();
-        if (ob_settings.fd >= 0 && write(ob_settings.fd, r->text.text, r->text.used) < 0)
+        if (!put_out(r->text.text, r->text.used))
             (void)atomic_fetch_add(&ob_capture.lines_lost, 1);
     } else if ((rc = write_bundle(r)) < 0) {
         (void)atomic_fetch_add(&reporter.failed, 1);
@@ -347,6 +367,13 @@ make_report(struct ob_report *r, struct ob_slot *s)
     remember(r);
     (void)atomic_fetch_add(&reporter.reports, r->id[0] != '\0');
     return rc;
+}
+
+/* Nobody recovered it: it has a report, whatever the limiter says. */
+static bool
+is_fatal(struct ob_slot *s)
+{
+    return s->raised.forced || atomic_load(&s->outcome.result) == BH_PANIC_FATAL;
 }
 
 static void
@@ -367,7 +394,7 @@ serve_ready(struct ob_slot *s)
     ob_frames_read(r);
     ob_fingerprint_make(r, &fingerprint);
     memcpy(s->fingerprint, r->fingerprint, sizeof s->fingerprint);
-    full = ob_limiter_judge(s->raised.key, fingerprint, began, s->raised.forced);
+    full = ob_limiter_judge(s->raised.key, fingerprint, began, is_fatal(s));
     if (full) {
         failed = make_report(r, s);
         measured(ob_now() - began);
@@ -393,6 +420,10 @@ serve_news(struct ob_slot *s)
     char              path[OB_PATH];
     int               rc;
 
+    if (s->id[0] == '\0' && is_fatal(s)) {
+        serve_ready(s); /* it was suppressed */
+        return;
+    }
     r->slot = s;
     take_outcome(r, s);
     if (r->known.result == BH_PANIC_FATAL)

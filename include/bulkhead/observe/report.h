@@ -31,8 +31,8 @@
 struct bh_panic_event;
 
 enum bh_report_level {
-    BH_REPORT_SHORT = 1, /* the program's own frames */
-    BH_REPORT_MEDIUM, /* and the source around the innermost, deferred calls, request, world */
+    BH_REPORT_SHORT = 1, /* the program's own frames, deferred calls, what became of it */
+    BH_REPORT_MEDIUM,    /* and the source around the innermost, request, world */
     BH_REPORT_FULL,   /* and every frame, module and group of goroutines */
 };
 
@@ -42,7 +42,8 @@ struct bh_report_options {
     const char *service;        /* its name; the program's */
     const char *version;        /* of the service; "" */
     const char *instance;       /* which of many; host name and process id */
-    uint64_t    quota;          /* bytes of all reports: 256 MiB; the oldest go first */
+    uint64_t    quota;          /* bytes of all reports, of which there are 4,095 at most: 256 MiB; the
+                                  oldest go first */
     int64_t     repeat;         /* ns in which a fingerprint has one full report: 60 s */
     int         per_minute;     /* full reports: 10; -1: none */
     int64_t     deadline;       /* ns for one: 250 ms; what is not ready then is missing */
@@ -61,9 +62,10 @@ struct bh_report_options {
 /*
  * bh_report_start -- begin to capture and to report.  Again, after a stop, is allowed.
  *
- * Returns: 0; -EALREADY; -EINVAL for options that make no sense; -errno if the thread, the
- *          monitor or their memory cannot be had.  A directory that cannot be written is no error:
- *          reports are then lines, and bh_report_stats counts the failures.
+ * Returns: 0; -EALREADY, also while it is being stopped; -EINVAL for options that make no sense;
+ *          -errno if the thread, the monitor or their memory cannot be had.  A directory that
+ *          cannot be written is no error: reports are then lines, and bh_report_stats counts the
+ *          failures.
  * Owns:    copies *options.
  * Threads: any; with a monitor, while the process has one thread.
  */
@@ -104,9 +106,10 @@ int bh_report_profiles(void);
 /* bh_report_timeline -- add what the flight recorder holds: trace.out, trace.json.  Returns: likewise. */
 int bh_report_timeline(void);
 
-/* A number of the "world" of a report: queued log lines, dropped spans.  name: static. */
+/* A number of the "world" of a report: queued log lines, dropped spans. */
 typedef uint64_t bh_report_number_fn(void *arg);
-int              bh_report_add_number(const char *name, bh_report_number_fn *fn, void *arg);
+/* bh_report_add_number -- Returns: 0; -EINVAL for a bad name; -EEXIST; -ENOSPC beyond 16.  name: static. */
+int bh_report_add_number(const char *name, bh_report_number_fn *fn, void *arg);
 
 /* A panic, as told to who wants to log or count it; the pointers are good until fn returns. */
 struct bh_report_summary {
@@ -122,9 +125,12 @@ struct bh_report_summary {
     bool          sampled, suppressed;
 };
 typedef void bh_report_listener_fn(const struct bh_report_summary *s, void *arg);
-/* bh_report_export -- each is a log record "exception" for bh_export_log.  Returns: as bh_report_listen. */
+/* bh_report_export -- each is a log record "exception" for bh_export_log.  Returns: 0 or -ENOSPC. */
 int bh_report_export(void);
-/* bh_report_listen -- called on the reporter's thread, for each panic.  Returns: 0; -ENOSPC beyond 4. */
+/*
+ * bh_report_listen -- called on the reporter's thread, for each panic.
+ * Returns: 0; -EEXIST for what listens already with this arg; -ENOSPC beyond 4.
+ */
 int bh_report_listen(bh_report_listener_fn *fn, void *arg);
 
 /* ---- the request ----------------------------------------------------------------- */
