@@ -29,6 +29,8 @@
  *
  * An ob_exporter is counted: control, each flush and each worker hold a reference.  A worker that
  * does not end in time (only the resolver of names can do that) keeps it and ends some day.
+ * The rings have one taker at a time, under the lock of an exporter: so the next one is not
+ * started before the last has stopped.
  */
 
 #include "exporter.h"
@@ -37,6 +39,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,6 +75,7 @@ struct ob_export_counts ob_export_counts[BH_EXPORT_SIGNALS];
 
 static pthread_mutex_t     control = PTHREAD_MUTEX_INITIALIZER;
 static struct ob_exporter *current;
+static bool                stopping; /* somebody has taken it, to stop it */
 
 int64_t
 ob_monotonic(void)
@@ -266,29 +270,35 @@ notice(struct ob_exporter *e, int64_t now)
 {
     static uint64_t told[BH_EXPORT_SIGNALS]
                         [BH_EXPORT_REASONS]; /* by this one place, under the lock */
-    char text[512];
-    int  n = 0;
+    uint64_t      count[BH_EXPORT_SIGNALS][BH_EXPORT_REASONS];
+    struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
+    char          text[1024];
+    int           n = 0;
 
     if (e->config.quiet || now < e->next_notice)
         return;
     for (int s = 0; s < BH_EXPORT_SIGNALS; s++) {
         for (int w = 0; w < BH_EXPORT_REASONS; w++) {
-            uint64_t count = place(&ob_export_counts[s].dropped[w]);
-            if (count == told[s][w] || n > (int)sizeof text - 100)
+            count[s][w] = place(&ob_export_counts[s].dropped[w]);
+            if (count[s][w] == told[s][w] || n > (int)sizeof text - 100)
                 continue;
             n += snprintf(text + n, sizeof text - (size_t)n, "%s%" PRIu64 " %s (%s)",
-                          n == 0 ? "bulkhead: telemetry lost: " : ", ", count - told[s][w],
+                          n == 0 ? "bulkhead: telemetry lost: " : ", ",
+                          count[s][w] - told[s][w],
                           bh_export_signal_name((enum bh_export_signal)s),
                           bh_export_reason_name((enum bh_export_reason)w));
-            told[s][w] = count;
         }
     }
     if (n == 0)
         return;
     text[n++] = '\n';
     e->next_notice = now + NOTICE_SECONDS * BH_SECOND;
+    /* Whoever reads may have stopped: then the next one says it all.  A ready pipe takes it whole. */
+    if (poll(&out, 1, 0) != 1)
+        return;
     if (write(STDERR_FILENO, text, (size_t)n) < 0)
         e->config.quiet = true;
+    memcpy(told, count, sizeof told);
 }
 
 /* ---- workers --------------------------------------------------------------------- */
@@ -504,8 +514,9 @@ start(const struct bh_export_options *options)
     struct ob_exporter *e;
     unsigned            off = 0;
 
-    if (current != NULL)
-        return bh_fail(-EALREADY, "the exporter has been started");
+    if (current != NULL || stopping)
+        return bh_fail(-EALREADY, stopping ? "the exporter is being stopped"
+                                           : "the exporter has been started");
     e = calloc(1, sizeof *e);
     if (e == NULL)
         return bh_fail(-ENOMEM, "no memory for the exporter");
@@ -517,9 +528,11 @@ start(const struct bh_export_options *options)
     for (int s = 0; s < BH_EXPORT_SIGNALS; s++)
         off |= e->config.signal[s].off ? 1u << s : 0;
     rc = prepare(e);
-    if (rc == 0 && off != (1u << BH_EXPORT_SIGNALS) - 1) {
+    if (rc == 0) {
         atomic_store(&queues.off, off);
         atomic_store(&queues.batch, e->config.batch);
+    }
+    if (rc == 0 && off != (1u << BH_EXPORT_SIGNALS) - 1) {
         rc = start_workers(e);
         if (rc == 0)
             atomic_store_explicit(&queues.phase, RUNNING, memory_order_release);
@@ -659,6 +672,7 @@ acquire(bool take)
     struct ob_exporter *e = current;
     if (e != NULL && take) {
         current = NULL;
+        stopping = true;
         if (atomic_load(&queues.phase) == RUNNING)
             atomic_store(&queues.phase, STOPPED);
     } else if (e != NULL) {
@@ -674,8 +688,12 @@ run_flush(void *arg)
     struct flush *f = arg;
 
     f->rc = flush(f->e, f->deadline);
-    if (f->stop)
+    if (f->stop) {
         stop(f->e);
+        pthread_mutex_lock(&control);
+        stopping = false;
+        pthread_mutex_unlock(&control);
+    }
     unref(f->e);
 }
 

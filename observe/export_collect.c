@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include <bulkhead/go/go.h>
+#include <bulkhead/go/panic.h>
 #include <bulkhead/go/timer.h>
 
 enum { FIRST_SIZE = 64 << 10 };
@@ -79,13 +80,14 @@ finish(void *arg)
     unref(j);
 }
 
+/* However it ends: a callback may call bh_goexit. */
 static void
 run(void *arg)
 {
     struct job *j = *(struct job **)arg;
 
+    BH_DEFER(finish, j);
     encode(j);
-    finish(j);
 }
 
 static struct job *
@@ -119,8 +121,10 @@ ob_collect(struct ob_exporter *e, struct ob_batch *batch)
     batch->count = 0;
     if (j == NULL)
         return NULL;
-    if (bh_go_from_thread(run, &j) < 0)
-        run(&j);
+    if (bh_go_from_thread(run, &j) < 0) {
+        encode(j);
+        finish(j);
+    }
     pthread_mutex_lock(&j->lock);
     while (!j->done && pthread_cond_timedwait(&j->changed, &j->lock, &t) == 0)
         ;

@@ -1,9 +1,11 @@
 #include <bulkhead/observe/export.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <bulkhead/go/error.h>
 #include <bulkhead/go/go.h>
@@ -315,6 +317,59 @@ TEST_REAL(export, stop_keeps_its_deadline_while_the_collector_hangs)
     EXPECT_EQ(counts(BH_EXPORT_SPANS).dropped[BH_EXPORT_ALREADY_SHUTDOWN], 2000);
 }
 
+static void
+stop_slowly(void *args)
+{
+    (void)args;
+    (void)bh_export_stop(300 * BH_MILLISECOND);
+}
+
+TEST_REAL(export, it_is_not_started_while_it_is_being_stopped)
+{
+    start_all(COLLECTOR_HANGS, (struct bh_export_options){ .interval = BH_MILLISECOND });
+    BH_DEFER(stop_all, NULL);
+    put_spans(2, false);
+    WAIT_UNTIL(collector.requests == 1);
+    bh_go_start_(stop_slowly, NULL, 0);
+    WAIT_UNTIL(bh_export_flush(0) == -ESHUTDOWN);
+    EXPECT_EQ(bh_export_start(NULL), -EALREADY);
+    EXPECT(strstr(bh_error_note(), "stopped") != NULL);
+    WAIT_UNTIL(bh_goroutine_count() == 1);
+    EXPECT_EQ(bh_export_start(&(struct bh_export_options){ .endpoint = collector.url }), 0);
+}
+
+/* It says what is lost to who reads it, and waits for nobody who does not. */
+TEST_REAL(export, a_stuck_standard_error_holds_nothing_up)
+{
+    int  pipe_of[2], saved = dup(STDERR_FILENO);
+    char byte = 0, text[8192];
+
+    EXPECT_EQ(pipe2(pipe_of, O_NONBLOCK), 0);
+    while (write(pipe_of[1], &byte, 1) == 1)
+        continue;
+    EXPECT_EQ(fcntl(pipe_of[1], F_SETFL, 0), 0);
+    collector_start(&collector);
+    BH_DEFER(collector_stop, &collector);
+    collector.mode = COLLECTOR_INVALID;
+    EXPECT_EQ(bh_export_start(&(struct bh_export_options){
+                  .endpoint = collector.url, .off = { [BH_EXPORT_METRICS] = true } }),
+              0);
+    EXPECT(dup2(pipe_of[1], STDERR_FILENO) == STDERR_FILENO);
+    put_spans(7, false);
+    EXPECT_EQ(bh_export_flush(5 * BH_SECOND), 0);
+    EXPECT_EQ(lost(BH_EXPORT_SPANS), 7);
+    while (read(pipe_of[0], text, sizeof text) > 0)
+        continue;
+    EXPECT_EQ(bh_export_stop(5 * BH_SECOND), 0);
+    EXPECT(dup2(saved, STDERR_FILENO) == STDERR_FILENO);
+    ssize_t n = read(pipe_of[0], text, sizeof text - 1);
+    text[n > 0 ? n : 0] = '\0';
+    EXPECT_STR(text, "bulkhead: telemetry lost: 7 spans (refused)\n");
+    close(saved);
+    close(pipe_of[0]);
+    close(pipe_of[1]);
+}
+
 TEST_REAL(export, it_can_be_started_again)
 {
     start_all(COLLECTOR_OK, (struct bh_export_options){ 0 });
@@ -368,6 +423,24 @@ TEST_REAL(export, metrics_are_collected_by_a_flush)
     EXPECT(counts(BH_EXPORT_METRICS).exported >= 1);
     EXPECT(strstr(collector.head, "POST /v1/metrics ") == collector.head);
     EXPECT(memmem(collector.body, collector.body_size, "test.things", 11) != NULL);
+}
+
+static void
+end_here(void *arg)
+{
+    (void)arg;
+    bh_goexit();
+}
+
+TEST_REAL(export, a_collecting_function_that_ends_its_goroutine_costs_no_time)
+{
+    collector_start(&collector);
+    BH_DEFER(stop_all, NULL);
+    EXPECT_EQ(bh_metric_collect(end_here, NULL), 0);
+    EXPECT_EQ(bh_export_start(
+                  &(struct bh_export_options){ .endpoint = collector.url, .quiet = true }),
+              0);
+    EXPECT_EQ(bh_export_flush(5 * BH_SECOND), 0);
 }
 
 TEST_REAL(export, what_is_lost_is_a_metric_by_reason)
@@ -441,10 +514,12 @@ TEST_REAL(export, the_environment_counts_where_options_are_silent)
 
 TEST_REAL(export, a_disabled_sdk_starts_and_sends_nothing)
 {
+    EXPECT_EQ(bh_export_start(&(struct bh_export_options){ .quiet = true }), 0);
+    EXPECT_EQ(bh_export_stop(BH_SECOND), 0);
     setenv("OTEL_SDK_DISABLED", "TRUE", 1);
     EXPECT_EQ(bh_export_start(NULL), 0);
     put_spans(1, false);
-    EXPECT_EQ(counts(BH_EXPORT_SPANS).accepted, 0);
+    EXPECT_EQ(counts(BH_EXPORT_SPANS).accepted + lost(BH_EXPORT_SPANS), 0);
     EXPECT_EQ(bh_export_flush(BH_SECOND), 0);
     EXPECT_EQ(bh_export_stop(BH_SECOND), 0);
 }

@@ -65,10 +65,10 @@ struct bh_export_options {
 /*
  * bh_export_start -- begin to send.
  *
- * Returns: 0; -EALREADY; -EINVAL (an option or environment variable makes no sense: the note says
- *          which); -EPROTONOSUPPORT (a protocol other than http/protobuf); -ENOMEM or -EAGAIN (no
- *          memory, no thread); errors of reading certificates.  0 too where OTEL_SDK_DISABLED says
- *          so: then nothing is sent.
+ * Returns: 0; -EALREADY, also while it is being stopped; -EINVAL (an option or environment variable
+ *          makes no sense: the note says which); -EPROTONOSUPPORT (a protocol other than
+ *          http/protobuf); -ENOMEM or -EAGAIN (no memory, no thread); errors of reading
+ *          certificates.  0 too where OTEL_SDK_DISABLED says so: then nothing is sent.
  * Owns:    nothing of *options (NULL: all defaults) is kept.
  */
 int bh_export_start(const struct bh_export_options *options);
