@@ -29,27 +29,29 @@
 
 /* ---- from text to a tree --------------------------------------------------------- */
 
+enum { PADDING = 16 }; /* bytes that can be read at any text of the parser's */
+
 struct building {
     struct bh_arena *arena;
-    const uint64_t  *at;      /* the next word */
     const uint64_t  *end;     /* of the tape */
     const char      *strings; /* a copy of the parser's, in the arena */
     struct bh_json  *nodes;   /* not used yet */
     size_t           node_count;
 };
 
-static struct bh_json *
-new_node(struct building *b)
+/* at: where the tape has been read to. */
+static inline struct bh_json *
+new_node(struct building *b, const uint64_t *at)
 {
     if (b->node_count == 0) {
-        b->node_count = b->end - b->at < 64 ? (size_t)(b->end - b->at) : 64;
+        b->node_count = b->end - at < 64 ? (size_t)(b->end - at) : 64;
         b->nodes = bh_arena_raw(b->arena, b->node_count * sizeof *b->nodes);
     }
     b->node_count--;
     return b->nodes++;
 }
 
-static const char *
+static inline const char *
 take_text(const struct building *b, uint64_t word, uint32_t *size)
 {
     const char *text = b->strings + (word & UINT64_C(0x00ffffffffffffff));
@@ -58,78 +60,81 @@ take_text(const struct building *b, uint64_t word, uint32_t *size)
     return text + sizeof *size;
 }
 
-static void build(struct building *b, struct bh_json *v);
+static const uint64_t *build_members(struct building *b, const uint64_t *at, struct bh_json *v,
+                                     char end);
 
-static void
-build_members(struct building *b, struct bh_json *v, char end)
+/* The value at `at`.  Returns: behind it. */
+static inline __attribute__((always_inline)) const uint64_t *
+build(struct building *b, const uint64_t *at, struct bh_json *v)
 {
-    const struct bh_json **last = &v->first;
+    uint64_t word = *at++;
 
-    v->first = NULL;
-    v->size = 0;
-    while ((char)(*b->at >> 56) != end) {
-        struct bh_json *member = new_node(b);
-        uint32_t        size;
-
-        member->name = end == '}' ? take_text(b, *b->at++, &size) : NULL;
-        member->next = NULL;
-        build(b, member);
-        *last = member;
-        last = &member->next;
-        v->size++;
-    }
-    b->at++;
-}
-
-/* As deep as the parser lets documents be. */
-static void
-build(struct building *b, struct bh_json *v)
-{
-    uint64_t word = *b->at++;
-
-    v->size = 0;
     switch ((char)(word >> 56)) {
     case '{':
         v->type = BH_JSON_OBJECT;
-        build_members(b, v, '}');
-        return;
+        return build_members(b, at, v, '}');
     case '[':
         v->type = BH_JSON_LIST;
-        build_members(b, v, ']');
-        return;
+        return build_members(b, at, v, ']');
     case '"':
         v->type = BH_JSON_TEXT;
         v->text = take_text(b, word, &v->size);
-        return;
+        return at;
     case 'l':
         v->type = BH_JSON_INT;
-        v->integer = (int64_t)*b->at++;
-        return;
+        v->integer = (int64_t)*at;
+        return at + 1;
     case 'u': /* beyond int64_t */
         v->type = BH_JSON_NUMBER;
-        v->number = (double)*b->at++;
-        return;
+        v->number = (double)*at;
+        return at + 1;
     case 'd':
         v->type = BH_JSON_NUMBER;
-        memcpy(&v->number, b->at++, sizeof v->number);
-        return;
+        memcpy(&v->number, at, sizeof v->number);
+        return at + 1;
     case 't':
     case 'f':
         v->type = BH_JSON_BOOL;
         v->boolean = (char)(word >> 56) == 't';
-        return;
+        return at;
     default:
-        v->type = BH_JSON_NULL;
-        v->first = NULL;
-        return;
+        return at;
     }
+}
+
+/* As deep as the parser lets documents be. */
+static const uint64_t *
+build_members(struct building *b, const uint64_t *at, struct bh_json *v, char end)
+{
+    const struct bh_json **last = &v->first;
+    uint32_t               count = 0;
+
+    for (; (char)(*at >> 56) != end; count++) {
+        struct bh_json *member = new_node(b, at);
+        const char     *name = NULL;
+        uint32_t        size = 0;
+
+        if (end == '}')
+            name = take_text(b, *at++, &size);
+        *member = (struct bh_json){
+            .parsed = true,
+            .name_size = size < UINT16_MAX ? (uint16_t)size : UINT16_MAX,
+            .name = name,
+        };
+        *last = member;
+        last = &member->next;
+        at = build(b, at, member);
+    }
+    v->size = count;
+    return at + 1;
 }
 
 int
 bh_json_parse(struct bh_arena *arena, const char *text, size_t size,
               const struct bh_json **value)
 {
-    size_t          string_size = size / 3 * 5 + 64; /* "", takes three bytes, and five there */
+    /* "", takes three bytes, and five there; the last has no comma */
+    size_t          string_size = size / 3 * 5 + 16 + PADDING;
     struct building b = { .arena = arena };
     struct ht_json_tape tape;
     struct bh_json     *root;
@@ -142,11 +147,9 @@ bh_json_parse(struct bh_arena *arena, const char *text, size_t size,
         return bh_fail(-EBADMSG, "json: %s", wrong);
     b.strings = bh_arena_copy(arena, tape.strings, string_size);
     b.end = tape.words + (tape.words[0] & UINT64_C(0x00ffffffffffffff));
-    b.at = tape.words + 1;
-    root = new_node(&b);
-    root->name = NULL;
-    root->next = NULL;
-    build(&b, root);
+    root = new_node(&b, tape.words + 1);
+    *root = (struct bh_json){ .parsed = true };
+    (void)build(&b, tape.words + 1, root);
     *value = root;
     return 0;
 }
@@ -469,11 +472,20 @@ bh_http_bind(struct bh_http_call *c, const struct bh_json_field *fields, void *o
 /*
  * What writes takes `at`, where to, and returns where it has come to; o->size is behind
  * until the end of a public call.
+ *
+ * At `at` there is room for SHORT bytes wherever a value is begun: literals, numbers, brackets,
+ * commas and quotes go in unasked.  Only texts, and what follows them, make room.
  */
+
+enum {
+    SHORT = 40, /* the longest double, a comma, a bracket, a NUL */
+    SPARE = 64  /* which have leaves behind what is asked of it */
+};
 
 static char *__attribute__((noinline)) grow(struct bh_json_out *o, char *at, size_t size)
 {
-    size_t used = o->room > 0 ? (size_t)(at - o->text) : 0, room = (used + size) * 2 + 2000;
+    size_t used = o->room > 0 ? (size_t)(at - o->text) : 0;
+    size_t room = (used + size + SPARE) * 2 + 2000;
     char  *bigger = bh_arena_raw(o->arena, room);
 
     if (used > 0)
@@ -483,11 +495,12 @@ static char *__attribute__((noinline)) grow(struct bh_json_out *o, char *at, siz
     return bigger + used;
 }
 
-/* Room for size bytes, and a NUL. */
+/* Room for size bytes, and SPARE. */
 static inline char *
 have(struct bh_json_out *o, char *at, size_t size)
 {
-    return o->room > 0 && (size_t)(o->text + o->room - at) > size ? at : grow(o, at, size);
+    return o->room > 0 && (size_t)(o->text + o->room - at) > size + SPARE ? at
+                                                                          : grow(o, at, size);
 }
 
 static inline char *
@@ -503,19 +516,8 @@ wrote(struct bh_json_out *o, char *end)
     *end = '\0';
 }
 
-static inline char *
-put_char(struct bh_json_out *o, char *at, char c)
-{
-    at = have(o, at, 1);
-    *at = c;
-    return at + 1;
-}
-
-static char *
-put_raw(struct bh_json_out *o, char *at, const char *text, size_t size)
-{
-    return (char *)mempcpy(have(o, at, size), text, size);
-}
+/* put_word -- a literal. */
+#define put_word(at, word) ((char *)mempcpy(at, word, sizeof word - 1))
 
 #ifdef __SSE2__
 /* The top bit of each byte that does not go out as it is, whatever follows: beyond ASCII too. */
@@ -564,21 +566,41 @@ copy_plain(char *at, const char *text, size_t size)
         memcpy(at, &first, 4);
         memcpy(at + size - 4, &last, 4);
         seen = special(_mm_set1_epi64x((int64_t)((uint64_t)last << 32 | first)));
-    } else
-#endif
-    {
-        for (size_t i = 0; i < size; i++) {
-            unsigned char c = (unsigned char)text[i];
+    } else if (size > 0) {
+        const unsigned char first = (unsigned char)text[0], middle = (unsigned char)text[size / 2],
+                            last = (unsigned char)text[size - 1];
 
-            at[i] = (char)c;
-            if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\')
-                return NULL;
-        }
-        return at + size;
+        at[0] = (char)first;
+        at[size / 2] = (char)middle;
+        at[size - 1] = (char)last;
+        seen = special(_mm_set1_epi32(first | middle << 8 | last << 16 | last << 24));
     }
-#ifdef __SSE2__
     return _mm_movemask_epi8(seen) == 0 ? at + size : NULL;
+#else
+    for (size_t i = 0; i < size; i++) {
+        unsigned char c = (unsigned char)text[i];
+
+        at[i] = (char)c;
+        if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\')
+            return NULL;
+    }
+    return at + size;
 #endif
+}
+
+/* copy_padded -- copy_plain of what PADDING bytes can be read at.  Writes as many. */
+static inline char *
+copy_padded(char *at, const char *text, size_t size)
+{
+#ifdef __SSE2__
+    if (size <= 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(const void *)text);
+
+        _mm_storeu_si128((__m128i *)(void *)at, x);
+        return (_mm_movemask_epi8(special(x)) & ((1 << size) - 1)) == 0 ? at + size : NULL;
+    }
+#endif
+    return copy_plain(at, text, size);
 }
 
 /* How many bytes from p go out as they are, whatever follows. */
@@ -666,56 +688,85 @@ put_escaping(struct bh_json_out *o, char *at, const char *text, const char *end)
     }
 }
 
-/* Room for two more bytes is left. */
-static inline char *
-put_text(struct bh_json_out *o, char *at, const char *text, size_t size)
+/*
+ * Leaves SPARE, even with a comma before it and a colon behind it.
+ * padded: PADDING bytes can be read at text, however short it is.
+ */
+static inline __attribute__((always_inline)) char *
+put_text(struct bh_json_out *o, char *at, const char *text, size_t size, bool padded)
 {
     char *end;
 
-    at = have(o, at, size + 4);
+    at = have(o, at, size + 3);
     *at++ = '"';
-    end = copy_plain(at, text, size);
-    if (end == NULL)
-        end = have(o, put_escaping(o, at, text, text + size), 3);
+    end = padded ? copy_padded(at, text, size) : copy_plain(at, text, size);
+    if (__builtin_expect(end == NULL, 0))
+        end = have(o, put_escaping(o, at, text, text + size), 2);
     *end++ = '"';
     return end;
 }
 
+static char *__attribute__((noinline))
+put_any_text(struct bh_json_out *o, char *at, const char *text, size_t size)
+{
+    return put_text(o, at, text, size, false);
+}
+
+static char *
+put_any_name(struct bh_json_out *o, char *at, const char *name)
+{
+    at = put_any_text(o, at, name, strlen(name));
+    *at++ = ':';
+    return at;
+}
+
+static inline char *
+put_name(struct bh_json_out *o, char *at, const struct bh_json *v)
+{
+    if (!v->parsed || v->name_size == UINT16_MAX)
+        return put_any_name(o, at, v->name);
+    at = put_text(o, at, v->name, v->name_size, true);
+    *at++ = ':';
+    return at;
+}
+
 /* The comma before a value, and its name. */
 static inline char *
-start(struct bh_json_out *o, char *at, const char *name)
+start(struct bh_json_out *o, const char *name)
 {
-    char last = at > o->text ? at[-1] : '[';
+    char *at = begin(o), last = at > o->text ? at[-1] : '[';
 
     if (last != '[' && last != '{' && last != ':' && last != ',')
-        at = put_char(o, at, ',');
-    if (name != NULL) {
-        at = put_text(o, at, name, strlen(name));
-        *at++ = ':';
-    }
-    return at;
+        *at++ = ',';
+    return name != NULL ? put_any_name(o, at, name) : at;
 }
 
 void
 bh_json_open(struct bh_json_out *o, const char *name, char bracket)
 {
+    char *at = start(o, name);
+
     BH_REQUIRE(bracket == '[' || bracket == '{');
-    wrote(o, put_char(o, start(o, begin(o), name), bracket));
+    *at++ = bracket;
+    wrote(o, at);
 }
 
 void
 bh_json_close(struct bh_json_out *o, char bracket)
 {
+    char *at = begin(o);
+
     BH_REQUIRE(bracket == ']' || bracket == '}');
-    wrote(o, put_char(o, begin(o), bracket));
+    *at++ = bracket;
+    wrote(o, at);
 }
 
 void
 bh_json_add_bytes(struct bh_json_out *o, const char *name, const char *text, size_t size)
 {
-    char *at = start(o, begin(o), name);
+    char *at = start(o, name);
 
-    wrote(o, text == NULL ? put_raw(o, at, "null", 4) : put_text(o, at, text, size));
+    wrote(o, text == NULL ? put_word(at, "null") : put_any_text(o, at, text, size));
 }
 
 void
@@ -725,9 +776,8 @@ bh_json_add_text(struct bh_json_out *o, const char *name, const char *text)
 }
 
 static char *
-put_int(struct bh_json_out *o, char *at, int64_t number)
+put_int(char *at, int64_t number)
 {
-    at = have(o, at, 24);
     if (number < 0)
         *at++ = '-';
     return ht_put_number(at, number < 0 ? -(uint64_t)number : (uint64_t)number);
@@ -737,16 +787,19 @@ put_int(struct bh_json_out *o, char *at, int64_t number)
 static char *
 put_decimal(char *at, double number)
 {
-    double   thousands = number * 1000;
-    uint64_t n;
+    double  thousands = number * 1000;
+    int64_t n;
 
-    if (!(fabs(thousands) < 1e15) || thousands != floor(thousands) ||
-        thousands / 1000 != number || number == 0)
+    if (!(fabs(thousands) < 1e15) || number == 0)
         return NULL;
-    n = (uint64_t)fabs(thousands);
-    if (number < 0)
+    n = (int64_t)thousands;
+    if ((double)n != thousands || thousands / 1000 != number)
+        return NULL;
+    if (n < 0) {
         *at++ = '-';
-    at = ht_put_number(at, n / 1000);
+        n = -n;
+    }
+    at = ht_put_number(at, (uint64_t)n / 1000);
     n %= 1000;
     if (n == 0)
         return at;
@@ -760,63 +813,75 @@ put_decimal(char *at, double number)
 }
 
 static char *
-put_double(struct bh_json_out *o, char *at, double number)
+put_double(char *at, double number)
 {
-    char *end;
+    char *end = put_decimal(at, number);
 
-    at = have(o, at, 32);
-    end = put_decimal(at, number);
     if (end != NULL)
         return end;
     if (number == 0 &&
         signbit(number)) /* "-0" would read as an integer, which has no sign then */
-        return put_raw(o, at, "-0.0", 4);
-    return isfinite(number) ? ht_json_put_number(at, number) : put_raw(o, at, "null", 4);
+        return put_word(at, "-0.0");
+    return isfinite(number) ? ht_json_put_number(at, number) : put_word(at, "null");
 }
 
 static char *
-put_bool(struct bh_json_out *o, char *at, bool value)
+put_bool(char *at, bool value)
 {
-    return put_raw(o, at, value ? "true" : "false", value ? 4 : 5);
+    return value ? put_word(at, "true") : put_word(at, "false");
 }
 
 void
 bh_json_add_int(struct bh_json_out *o, const char *name, int64_t number)
 {
-    wrote(o, put_int(o, start(o, begin(o), name), number));
+    wrote(o, put_int(start(o, name), number));
 }
 
 void
 bh_json_add_number(struct bh_json_out *o, const char *name, double number)
 {
-    wrote(o, put_double(o, start(o, begin(o), name), number));
+    wrote(o, put_double(start(o, name), number));
 }
 
 void
 bh_json_add_bool(struct bh_json_out *o, const char *name, bool value)
 {
-    wrote(o, put_bool(o, start(o, begin(o), name), value));
+    wrote(o, put_bool(start(o, name), value));
 }
 
+static inline char *put_value(struct bh_json_out *o, char *at, const struct bh_json *v);
+
 static char *
+put_members(struct bh_json_out *o, char *at, const struct bh_json *v, bool named)
+{
+    *at++ = named ? '{' : '[';
+    for (const struct bh_json *m = v->first; m != NULL; m = m->next) {
+        if (m != v->first)
+            *at++ = ',';
+        at = put_value(o, named ? put_name(o, at, m) : have(o, at, 0), m);
+    }
+    at = have(o, at, 1);
+    *at++ = named ? '}' : ']';
+    return at;
+}
+
+static inline __attribute__((always_inline)) char *
 put_value(struct bh_json_out *o, char *at, const struct bh_json *v)
 {
     switch (v->type) {
     case BH_JSON_NULL:
-        return put_raw(o, at, "null", 4);
+        return put_word(at, "null");
     case BH_JSON_BOOL:
-        return put_bool(o, at, v->boolean);
+        return put_bool(at, v->boolean);
     case BH_JSON_INT:
-        return put_int(o, at, v->integer);
+        return put_int(at, v->integer);
     case BH_JSON_NUMBER:
-        return put_double(o, at, v->number);
+        return put_double(at, v->number);
     case BH_JSON_TEXT:
-        return put_text(o, at, v->text, v->size);
+        return v->parsed ? put_text(o, at, v->text, v->size, true)
+                         : put_any_text(o, at, v->text, v->size);
     default:
-        at = put_char(o, at, v->type == BH_JSON_LIST ? '[' : '{');
-        for (const struct bh_json *m = v->first; m != NULL; m = m->next)
-            at = put_value(o, start(o, at, v->type == BH_JSON_LIST ? NULL : m->name), m);
-        return put_char(o, at, v->type == BH_JSON_LIST ? ']' : '}');
+        return put_members(o, at, v, v->type == BH_JSON_OBJECT);
     }
 }
 
@@ -825,7 +890,7 @@ bh_json_add_value(struct bh_json_out *o, const char *name, const struct bh_json 
 {
     static const struct bh_json null = { .type = BH_JSON_NULL };
 
-    wrote(o, put_value(o, start(o, begin(o), name), value != NULL ? value : &null));
+    wrote(o, put_value(o, start(o, name), value != NULL ? value : &null));
 }
 
 /* ---- printing -------------------------------------------------------------------- */
@@ -854,9 +919,9 @@ print_text(struct bh_json_out *o, char *at, int precision, const char *text)
     size_t size = 0;
 
     if (text == NULL)
-        return put_raw(o, at, "null", 4);
+        return put_word(at, "null");
     size = precision >= 0 ? strnlen(text, (size_t)precision) : strlen(text);
-    return put_text(o, at, text, size);
+    return put_any_text(o, at, text, size);
 }
 
 /* One conversion, at *p, which moves behind it. */
@@ -880,16 +945,17 @@ print_one(struct bh_json_out *o, char *at, const char **p, va_list *args)
         return print_text(o, at, precision, va_arg(*args, const char *));
     case 'd':
     case 'i':
-        return put_int(o, at, take_signed(length, args));
+        return put_int(at, take_signed(length, args));
     case 'u':
-        return ht_put_number(have(o, at, 24), take_unsigned(length, args));
+        return ht_put_number(at, take_unsigned(length, args));
     case 'g':
-        return put_double(o, at, va_arg(*args, double));
+        return put_double(at, va_arg(*args, double));
     case 'p':
         v = va_arg(*args, const void *);
         return put_value(o, at, v != NULL ? v : &null);
     case '%':
-        return put_char(o, at, '%');
+        *at++ = '%';
+        return at;
     default:
         bh_panic("json: no conversion %%%s%c", length, (*p)[-1]);
     }
@@ -905,7 +971,7 @@ bh_json_vprint(struct bh_json_out *o, const char *format, va_list args)
     while (*format != '\0') {
         size_t plain = strcspn(format, "%");
 
-        at = put_raw(o, at, format, plain);
+        at = (char *)mempcpy(have(o, at, plain), format, plain);
         format += plain;
         if (*format == '%') {
             format++;

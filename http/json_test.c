@@ -323,11 +323,11 @@ TEST_PLAIN(json, a_text_of_any_length_with_anything_at_any_place_reads_back)
     for (size_t length = 1; length <= 40; length++)
         for (size_t at = 0; at < length; at++)
             for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
-                struct bh_json_out    o = { 0 };
+                struct bh_json_out    o = { 0 }, again = { 0 };
                 const struct bh_json *v;
                 size_t                n = strlen(odd[i]);
 
-                arena = o.arena = bh_arena_new(0);
+                arena = o.arena = again.arena = bh_arena_new(0);
                 memset(text, 'x', sizeof text);
                 memcpy(text + at, odd[i], n);
                 text[length + n - 1] = '\0';
@@ -340,8 +340,72 @@ TEST_PLAIN(json, a_text_of_any_length_with_anything_at_any_place_reads_back)
                 EXPECT_STR(v->first->name, text);
                 EXPECT_STR(v->first->text, text);
                 EXPECT_EQ(bh_json_int(v, "n", 0), 1);
+                bh_json_add_value(&again, NULL, v);
+                EXPECT_STR(again.text, o.text);
                 bh_arena_free(arena);
             }
+}
+
+/* Writes a parsed {"nnn...":[true,"text"]} again, whose name has so many bytes. */
+static void
+write_again(size_t name_size, const char *text)
+{
+    size_t                room = name_size + strlen(text) + 64;
+    char                 *name = bh_arena_alloc(arena, name_size + 1);
+    char                 *document = bh_arena_alloc(arena, room);
+    struct bh_json_out    o = { .arena = arena };
+    const struct bh_json *v;
+
+    memset(name, 'n', name_size);
+    name[name_size] = '\0';
+    (void)snprintf(document, room, "{\"%s\":[true,\"%s\"]}", name, text);
+    v = parse(document);
+    bh_json_add_value(&o, NULL, v);
+    EXPECT_STR(o.text, document);
+    EXPECT_STR(v->first->name, name);
+}
+
+TEST(json, a_parsed_tree_is_written_with_names_of_any_length)
+{
+    static const size_t long_names[] = { 4000, 65534, 65535, 65536, 200000 };
+
+    arena = bh_arena_new(0);
+    for (size_t size = 0; size < 70; size++)
+        write_again(size, "plain");
+    for (size_t i = 0; i < sizeof long_names / sizeof long_names[0]; i++)
+        write_again(long_names[i], "\\\"");
+    bh_arena_free(arena);
+}
+
+/* A NUL in a name is part of it, for who writes it; for who looks it up, its end. */
+TEST(json, a_name_keeps_its_nul)
+{
+    struct bh_json_out    o = { .arena = arena = bh_arena_new(0) };
+    const struct bh_json *v = parse("{\"a\\u0000b\":1}");
+
+    EXPECT_EQ(v->first->name_size, 3);
+    EXPECT_EQ(bh_json_int(v, "a", 0), 1);
+    bh_json_add_value(&o, NULL, v);
+    EXPECT_STR(o.text, "{\"a\\u0000b\":1}");
+    bh_arena_free(arena);
+}
+
+TEST(json, a_tree_made_by_hand_is_written)
+{
+    struct bh_json_out   o = { .arena = arena = bh_arena_new(0) };
+    const struct bh_json no = { .type = BH_JSON_BOOL, .name = "no" };
+    const struct bh_json text = {
+        .type = BH_JSON_TEXT, .size = 2, .text = "hi", .name = "text", .next = &no
+    };
+    const struct bh_json list = { .type = BH_JSON_LIST, .first = &text };
+    const struct bh_json object = { .type = BH_JSON_OBJECT, .first = &text };
+
+    bh_json_open(&o, NULL, '[');
+    bh_json_add_value(&o, NULL, &list);
+    bh_json_add_value(&o, NULL, &object);
+    bh_json_close(&o, ']');
+    EXPECT_STR(o.text, "[[\"hi\",false],{\"text\":\"hi\",\"no\":false}]");
+    bh_arena_free(arena);
 }
 
 TEST_REAL(json, a_request_is_bound_or_refused_with_the_field_named)

@@ -30,7 +30,7 @@
 
 struct bh_arena;
 
-enum bh_json_type {
+enum __attribute__((packed)) bh_json_type {
     BH_JSON_NULL,
     BH_JSON_BOOL,
     BH_JSON_INT,    /* a whole number that int64_t holds, written without '.' and 'e' */
@@ -42,6 +42,8 @@ enum bh_json_type {
 
 struct bh_json {
     enum bh_json_type type;
+    bool              parsed;    /* by bh_json_parse: name_size is set, and texts are padded */
+    uint16_t          name_size; /* bytes; UINT16_MAX or more: UINT16_MAX */
     uint32_t          size; /* of a text, bytes; of a list or object, members */
     union {
         bool                  boolean;
