@@ -26,6 +26,8 @@
 #include <errno.h>
 #include <time.h>
 
+#include <bulkhead/go/sync.h>
+
 #include "contain.h"
 #include "report.h"
 
@@ -203,20 +205,83 @@ rt_panic_tell_late(const struct bh_panic_event *e)
     return true;
 }
 
+/* note_place -- where it was raised: what is still there before any deferred call. */
+static void
+note_place(struct bh_panic_event *e, const struct rt_panic *p)
+{
+    const struct rt_stack *s = rt_g()->stack;
+
+    e->stack_used = (uintptr_t)s->top - p->frame;
+    e->stack_size = (size_t)(s->top - s->soft) - RT_PAGE;
+    e->registers = p->registers;
+    e->register_count = p->registers != NULL ? RT_FAULT_REGISTERS : 0;
+}
+
 bool
 rt_panic_tell_slow(struct rt_panic *p, enum bh_panic_step step)
 {
-    bool in_call = step == BH_PANIC_DEFER || step == BH_PANIC_DEFER_DONE;
+    bool                  in_call = step == BH_PANIC_DEFER || step == BH_PANIC_DEFER_DONE;
+    struct bh_panic_event e = {
+        .step = step,
+        .panic = &p->pub,
+        .by = p->by,
+        .deferred = in_call ? (uintptr_t)p->record->fn : 0,
+        .defers = p->defers,
+        .hook_failed = p->hook_failed,
+    };
 
     probe(p, step);
-    return rt_panic_tell_hook(p, &(struct bh_panic_event){
-                                     .step = step,
-                                     .panic = &p->pub,
-                                     .by = p->by,
-                                     .deferred = in_call ? (uintptr_t)p->record->fn : 0,
-                                     .defers = p->defers,
-                                     .hook_failed = p->hook_failed,
-                                 });
+    if (step == BH_PANIC_RAISED)
+        note_place(&e, p);
+    return rt_panic_tell_hook(p, &e);
+}
+
+/* ---- what a hook may ask -------------------------------------------------- */
+
+const char *
+bh_register_name(int i)
+{
+#if defined(__x86_64__)
+    static const char *const names[] = { "rax", "rdx", "rcx", "rbx", "rsi", "rdi",
+                                         "rbp", "rsp", "r8",  "r9",  "r10", "r11",
+                                         "r12", "r13", "r14", "r15", "rip" };
+#elif defined(__aarch64__)
+    static const char *const names[] = { "x0",  "x1",  "x2",  "x3",  "x4",  "x5",  "x6",
+                                         "x7",  "x8",  "x9",  "x10", "x11", "x12", "x13",
+                                         "x14", "x15", "x16", "x17", "x18", "x19", "x20",
+                                         "x21", "x22", "x23", "x24", "x25", "x26", "x27",
+                                         "x28", "x29", "x30", "sp",  "pc" };
+#endif
+    _Static_assert(sizeof names / sizeof names[0] == RT_FAULT_REGISTERS, "one name each");
+
+    return i >= 0 && i < RT_FAULT_REGISTERS ? names[i] : NULL;
+}
+
+/* Does it unlock its argument? */
+static bool
+unlocks(void (*fn)(uintptr_t))
+{
+    void (*plain)(void) = (void (*)(void))fn;
+
+    return plain == (void (*)(void))bh_mutex_unlock ||
+           plain == (void (*)(void))bh_rwmutex_unlock ||
+           plain == (void (*)(void))bh_rwmutex_runlock;
+}
+
+int
+bh_deferred_locks(uintptr_t *locks, int max)
+{
+    const struct bh_g *g = rt_g();
+    int                count = 0;
+
+    for (const struct bh_record *r = g != NULL ? g->defers : NULL; r != NULL; r = r->older) {
+        if ((r->kind != BH_RECORD_DEFER && r->kind != BH_RECORD_LATE) || !unlocks(r->fn))
+            continue;
+        if (count < max)
+            locks[count] = r->arg;
+        count++;
+    }
+    return count;
 }
 
 /* ---- the chain ------------------------------------------------------------ */

@@ -326,6 +326,98 @@ TEST_PLAIN(hook, sees_what_ends_the_process)
     EXPECT(false);
 }
 
+/* ---- what is known where it was raised ------------------------------------- */
+
+static struct bh_mutex   outer_lock, inner_lock, forgotten_lock;
+static struct bh_rwmutex shared_lock;
+static uintptr_t         locks[2], address_register;
+static int               lock_count;
+static size_t            used, size;
+static uintptr_t         fault_pc;
+static bool              has_registers;
+
+static void
+look(const struct bh_panic_event *e)
+{
+    if (e->step != BH_PANIC_RAISED)
+        return;
+    lock_count = bh_deferred_locks(locks, 2);
+    used = e->stack_used;
+    size = e->stack_size;
+    has_registers = e->registers != NULL;
+    for (int i = 0; i < e->register_count; i++) {
+        if (strcmp(bh_register_name(i), "rip") == 0 || strcmp(bh_register_name(i), "pc") == 0)
+            fault_pc = e->registers[i];
+        if (e->registers[i] == 0x1234)
+            address_register = e->registers[i];
+    }
+    EXPECT_EQ(e->panic->signal != 0 ? e->panic->pc : 0, fault_pc);
+    EXPECT(bh_register_name(e->register_count == 0 ? -1 : e->register_count) == NULL);
+}
+
+static void
+recovered_from(void (*fn)(void))
+{
+    BH_RECOVER(p) {
+        (void)p;
+        return;
+    }
+    fn();
+}
+
+static void
+panic_locked(void)
+{
+    bh_mutex_lock(&outer_lock);
+    BH_DEFER(bh_mutex_unlock, &outer_lock);
+    BH_DEFER(nothing, NULL);
+    bh_rwmutex_rlock(&shared_lock);
+    BH_DEFER(bh_rwmutex_runlock, &shared_lock);
+    bh_mutex_lock(&inner_lock);
+    BH_DEFER(bh_mutex_unlock, &inner_lock);
+    bh_mutex_lock(&forgotten_lock);
+    bh_panic("locked");
+}
+
+__attribute__((noinline)) static void
+fault(void)
+{
+    volatile char deep[3000];
+    uintptr_t     address = 0x1234;
+
+    deep[0] = deep[sizeof deep - 1] = 1;
+    __asm__ volatile("" : "+r"(address));
+    *(volatile int *)address = deep[deep[0]];
+}
+
+static void
+three_places(void *unused)
+{
+    (void)unused;
+    recovered_from(panic_locked);
+    EXPECT_EQ(lock_count, 3);
+    EXPECT_EQ(locks[0], (uintptr_t)&inner_lock); /* newest first, as many as there is room for */
+    EXPECT_EQ(locks[1], (uintptr_t)&shared_lock);
+    EXPECT(!has_registers);
+    bh_mutex_unlock(&forgotten_lock);
+
+    size_t before = used;
+    EXPECT(before > 0 && before < size);
+    EXPECT(size > 16 << 10);
+    recovered_from(fault);
+    EXPECT_EQ(lock_count, 0);
+    EXPECT(has_registers && fault_pc != 0);
+    EXPECT_EQ(address_register, 0x1234);
+    EXPECT(used > 3000 && used < size);
+}
+
+TEST_PLAIN(hook, is_told_where_it_was_raised)
+{
+    bh_set_hooks(&(struct bh_hooks){ .panic = look });
+    EXPECT_EQ(bh_main(three_places, NULL), 0);
+    EXPECT_EQ(bh_deferred_locks(locks, 2), 0); /* a plain thread has none */
+}
+
 /* ---- a hook that fails ----------------------------------------------------- */
 
 static void

@@ -665,6 +665,7 @@ rt_panic_fault(const struct rt_fault *fault)
     p.pub.signal = fault->signal;
     p.pub.code = fault->code;
     p.pub.fault_addr = fault->addr;
+    p.registers = fault->has_registers ? fault->registers : NULL;
     p.pub.pc = fault->pc;
     rt_count(rt_m(), RT_COUNT_FAULTS, 1);
     if (strcmp(fault->text, "stack overflow") == 0)

@@ -686,6 +686,7 @@ struct rt_panic { /* lives in the frame of the panic call */
     uintptr_t        cfa;       /* CFA of the deferred call being run, 0 between calls */
     struct bh_record *record;   /* that call's record */
     const char      *by;        /* who contains it, once that is known */
+    const uintptr_t *registers; /* of a fault: RT_FAULT_REGISTERS of them; else NULL */
     int              defers;    /* deferred calls run so far */
     bool             goexit, recovered, repanicked, no_landing;
     bool             again;       /* bh_repanic began it */
@@ -699,8 +700,16 @@ struct rt_panic { /* lives in the frame of the panic call */
 /* rt_call_deferred -- fn(arg), storing the CFA that fn will have.  switch_*.S */
 void rt_call_deferred(void (*fn)(uintptr_t), uintptr_t arg, uintptr_t *cfa);
 
+#if defined(__x86_64__)
+enum { RT_FAULT_REGISTERS = 17 }; /* by DWARF number, as in struct rt_regs */
+#elif defined(__aarch64__)
+enum { RT_FAULT_REGISTERS = 33 };
+#endif
+
 /* rt_panic_fault -- from sigpanic, on the goroutine's stack: raise what the handler recorded. */
 struct rt_fault {
+    uintptr_t registers[RT_FAULT_REGISTERS];
+    bool      has_registers;
     int       signal, code;
     uintptr_t addr, pc;
     const char *text; /* "invalid memory address or nil pointer dereference", ... */

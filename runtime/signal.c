@@ -121,6 +121,7 @@ struct event {
 };
 
 /* What rt_sigpanic_c raises.  Not a dynamic thread-local, whose first use may call malloc. */
+_Static_assert((int)RT_FAULT_REGISTERS == (int)RT_REG_COUNT, "one array is copied to the other");
 static __thread struct rt_fault pending __attribute__((tls_model("initial-exec")));
 
 static struct sigaction old_actions[NSIG];
@@ -501,7 +502,9 @@ on_fault(int sig, siginfo_t *info, void *uc)
     e.fault = (struct rt_fault){ .signal = sig,
                                  .code = info->si_code,
                                  .addr = (uintptr_t)info->si_addr,
-                                 .pc = e.at.regs.r[RT_REG_PC] };
+                                 .pc = e.at.regs.r[RT_REG_PC],
+                                 .has_registers = true };
+    memcpy(e.fault.registers, e.at.regs.r, sizeof e.fault.registers);
     switch (judge(&e)) {
     case PANIC:
         pending = e.fault;

@@ -14,6 +14,7 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct bh_panic;
@@ -49,6 +50,11 @@ struct bh_panic_event {
     uintptr_t              deferred;    /* the function of DEFER and DEFER_DONE */
     int                    defers;      /* deferred calls run so far, the current one included */
     bool                   hook_failed; /* a hook panicked over it */
+    /* RAISED only: the goroutine's stack where it was raised, in bytes. */
+    size_t                 stack_used, stack_size;
+    /* RAISED only: the registers of a fault, named by bh_register_name; else NULL, 0. */
+    const uintptr_t       *registers;
+    int                    register_count;
     /* Where it was raised, for a CONTAINED whose stack is gone (by "lost"); else NULL, 0. */
     const uintptr_t       *pcs;
     int                    depth;
@@ -64,6 +70,18 @@ struct bh_hooks {
     void (*panic)(const struct bh_panic_event *e);
     void (*crash)(const char *text, int length); /* the first lines of a crash report */
 };
+
+/* bh_register_name -- "rax", "x0", ...: register i of a fault.  Returns: NULL if there is none. */
+const char *bh_register_name(int i);
+
+/*
+ * bh_deferred_locks -- the locks that deferred calls of this goroutine are to release, newest first.
+ *
+ * When RAISED is told none of these calls has run, so they are what the panic found locked, but
+ * for those that nobody deferred to unlock.
+ * Returns: how many there are; the first `max` are written.
+ */
+int bh_deferred_locks(uintptr_t *locks, int max);
 
 /* bh_set_hooks -- copy *hooks.  Fatal once bh_main runs. */
 void bh_set_hooks(const struct bh_hooks *hooks);
