@@ -214,6 +214,17 @@ ht_run(struct ht_call *x, const struct bh_http_group *group, int steps, bh_http_
     return ht_next(x);
 }
 
+int
+bh_http_chain(struct bh_http_call *c, const char **names, int max, int *at)
+{
+    const struct ht_call *x = c->s;
+
+    for (int i = 0; i < x->step_count && i < max; i++)
+        names[i] = x->chain[i].name;
+    *at = x->step - 1;
+    return x->step_count;
+}
+
 /* ---- what was asked -------------------------------------------------------------- */
 
 const char *

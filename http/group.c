@@ -125,7 +125,8 @@ make_chain(struct bh_http_group *g)
     for (int i = 0; i < inherited; i++)
         g->chain[i] = parent->chain[i];
     for (int i = 0; i < g->step_count; i++)
-        g->chain[inherited + i] = (struct ht_link){ g->steps[i].fn, g->steps[i].arg };
+        g->chain[inherited + i] = (struct ht_link){
+            g->steps[i].fn, g->steps[i].arg, g->steps[i].place.name };
 }
 
 void

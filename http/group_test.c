@@ -83,7 +83,63 @@ start(struct fixture *f, const struct bh_http_options *o)
     bh_http_use(f->s, mark, ARG("s"));
 }
 
+/* "name name [name] name": the chain around c, and where in it we are.  room: for so many names. */
+static const char *
+chain_text(struct bh_http_call *c, int room)
+{
+    static char text[256];
+    const char *names[8];
+    size_t      n = 0;
+    int         at, count = bh_http_chain(c, names, room, &at);
+
+    text[0] = '\0';
+    for (int i = 0; i < count && i < room; i++)
+        n += (size_t)snprintf(text + n, sizeof text - n, i == at ? "[%s] " : "%s ", names[i]);
+    (void)snprintf(text + n, sizeof text - n, "%d of %d", at, count);
+    return text;
+}
+
+static int
+mark_chain(struct bh_http_call *c, void *arg)
+{
+    (void)bh_http_add_header(c, "Passed", chain_text(c, (int)(intptr_t)arg));
+    return bh_http_next(c);
+}
+
+static int
+say_chain(struct bh_http_call *c, void *arg)
+{
+    struct bh_conn_tcp tcp;
+
+    (void)arg;
+    EXPECT_EQ(bh_http_tcp(c, &tcp), 0);
+    EXPECT(tcp.cookie != 0 && tcp.rto_us > 0);
+    return bh_http_reply(c, 200, "%s", chain_text(c, 8));
+}
+
 #define EXPECT_STATUS(status) EXPECT_STARTS(answer, "HTTP/1.1 " status " ")
+
+TEST_REAL(group, a_call_knows_its_chain)
+{
+    struct fixture        f;
+    struct bh_http_group *api;
+
+    start(&f, NULL);
+    bh_http_use(f.s, mark_chain, (void *)(intptr_t)2);
+    api = bh_http_group(f.s, "/api");
+    bh_http_use(api, fail, NULL);
+    bh_http_handle(api, "GET", say_chain, NULL);
+    bh_http_handle(f.s, "GET /", say_chain, NULL);
+    fixture_start(&f);
+
+    ask(&f, "GET", "h", "/api");
+    EXPECT_STR(passed(), "s,bh_http_recover mark 2 of 4");
+    EXPECT_STR(body_of(answer), "bh_http_recover mark mark_chain fail 4 of 4");
+    ask(&f, "GET", "h", "/");
+    EXPECT_STR(passed(), "s,bh_http_recover mark 2 of 3");
+    EXPECT_STR(body_of(answer), "bh_http_recover mark mark_chain 3 of 3");
+    EXPECT_EQ(fixture_stop(&f), 0);
+}
 
 TEST_REAL(group, middleware_runs_from_the_server_inwards)
 {

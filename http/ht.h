@@ -154,6 +154,7 @@ struct ht_step {
 struct ht_link {
     bh_http_fn *fn;
     void       *arg;
+    const char *name;
 };
 
 /* Routes with a prefix and middleware in common.  The server's own is s->root. */

@@ -375,13 +375,15 @@ int
 bh_conn_tcp(struct bh_conn *c, struct bh_conn_tcp *tcp)
 {
     struct tcp_info info = { .tcpi_rtt = 0 };
-    socklen_t       size = sizeof info;
+    uint64_t        cookie = 0;
+    socklen_t       size = sizeof info, cookie_size = sizeof cookie;
     int             rc = rt_netfd_begin(&check_conn(c)->n);
 
     if (rc != 0)
         return rc; /* its number may be another's by now */
     if (getsockopt(c->n.fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0)
         rc = -ENOTSUP;
+    (void)getsockopt(c->n.fd, SOL_SOCKET, SO_COOKIE, &cookie, &cookie_size);
     rt_netfd_end(&c->n);
     if (rc != 0)
         return rc;
@@ -391,6 +393,7 @@ bh_conn_tcp(struct bh_conn *c, struct bh_conn_tcp *tcp)
         .rto_us = info.tcpi_rto,
         .retransmits = info.tcpi_total_retrans,
         .lost = info.tcpi_lost,
+        .cookie = cookie,
     };
     return 0;
 }

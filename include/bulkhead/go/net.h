@@ -127,6 +127,7 @@ struct bh_conn_tcp {
     uint32_t rto_us;             /* it sends again after that */
     uint32_t retransmits;        /* segments sent again, in all */
     uint32_t lost;               /* segments now thought lost */
+    uint64_t cookie;             /* the kernel's number of the socket, as BPF programs see it */
 };
 /* bh_conn_tcp -- Returns: 0; -ENOTSUP, it is no TCP; BH_ECLOSED. */
 int  bh_conn_tcp(struct bh_conn *c, struct bh_conn_tcp *tcp);

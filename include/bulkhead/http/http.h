@@ -130,6 +130,14 @@ void *bh_http_get(struct bh_http_call *c, const void *key);
 struct bh_http_server *bh_http_server_of(struct bh_http_call *c);
 
 /*
+ * bh_http_chain -- the middleware that this call goes through, by name, the outermost first.
+ *
+ * *at: which of it has been entered last; the count, if that is the handler; -1 before the first.
+ * Returns: how many there are; the first `max` names are written, static text.
+ */
+int bh_http_chain(struct bh_http_call *c, const char **names, int max, int *at);
+
+/*
  * bh_http_tcp -- what the kernel knows of the connection that carries the request (net.h).
  * Returns: 0; -ENOTCONN, in background work and within a time limit; as bh_conn_tcp.
  */
