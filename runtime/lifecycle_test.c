@@ -387,7 +387,7 @@ fault(void)
 
     deep[0] = deep[sizeof deep - 1] = 1;
     __asm__ volatile("" : "+r"(address));
-    *(volatile int *)address = deep[deep[0]];
+    *(volatile int *)address = deep[sizeof deep - 1];
 }
 
 static void
