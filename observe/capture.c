@@ -212,6 +212,18 @@ note_chain(struct ob_raised *r, const struct bh_panic *p)
     }
 }
 
+/* note_place -- what only this goroutine knows, and only now: its deferred calls are still to run. */
+static void
+note_place(struct ob_raised *r, const struct bh_panic_event *e)
+{
+    r->register_count = e->register_count < OB_REGISTERS ? e->register_count : OB_REGISTERS;
+    if (r->register_count > 0)
+        memcpy(r->registers, e->registers, (size_t)r->register_count * sizeof *r->registers);
+    r->lock_count = e->step == BH_PANIC_RAISED ? bh_deferred_locks(r->locks, OB_LOCKS) : -1;
+    r->stack_used = e->stack_used;
+    r->stack_size = e->stack_size;
+}
+
 static void
 fill(struct ob_raised *r, const struct bh_panic_event *e)
 {
@@ -229,6 +241,7 @@ fill(struct ob_raised *r, const struct bh_panic_event *e)
     r->fault_addr = p->fault_addr;
     r->pc = p->pc;
     r->hook_failed = e->hook_failed;
+    note_place(r, e);
     if (e->pcs != NULL) {
         r->depth = e->depth < OB_PCS ? e->depth : OB_PCS;
         memcpy(r->pcs, e->pcs, (size_t)r->depth * sizeof r->pcs[0]);

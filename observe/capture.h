@@ -13,6 +13,7 @@
 
 #include <bulkhead/go/flight.h>
 #include <bulkhead/go/hooks.h>
+#include <bulkhead/go/net.h>
 #include <bulkhead/go/panic.h>
 #include <bulkhead/go/tag.h>
 
@@ -27,6 +28,9 @@ enum {
     OB_EVENTS = 64,    /* of the flight recorder, about this goroutine */
     OB_LINES = 1024,   /* lines waiting to be written */
     OB_REQUEST = 2048, /* bytes for texts of the request */
+    OB_CHAIN_STEPS = 24, /* of the request's middleware */
+    OB_REGISTERS = 33, /* of the processor that has most */
+    OB_LOCKS = 8,
 };
 
 struct ob_outer {
@@ -39,9 +43,12 @@ struct ob_request {
     uint64_t id;
     int64_t  age; /* ns, since its head was complete */
     int      version, status;
-    bool     secure;
+    bool     secure, has_tcp;
     uint64_t sent;
-    uint16_t method, path, host, route, peer, steps;
+    int      step_count, step; /* middleware, and which of it was entered last: bh_http_chain */
+    const char        *steps[OB_CHAIN_STEPS]; /* static */
+    struct bh_conn_tcp tcp;
+    uint16_t method, path, host, route, peer;
     uint16_t header_count, headers_left_out;
     struct {
         uint16_t name, value;
@@ -61,6 +68,9 @@ struct ob_raised {
     bool                   has_request;
     int                    depth, chain_count, chain_left_out;
     uintptr_t              fault_addr, pc;
+    int                    register_count, lock_count;
+    uintptr_t              registers[OB_REGISTERS], locks[OB_LOCKS];
+    size_t                 stack_used, stack_size;
     uintptr_t              pcs[OB_PCS]; /* innermost first; a 0 where some were left out */
     uint64_t               key;         /* see limiter.c */
     int64_t                capture_ns;

@@ -66,6 +66,8 @@ ob_request_note(struct ob_request *r, struct bh_http_call *c)
     r->status = c->status;
     r->secure = c->secure;
     r->sent = c->sent;
+    r->step_count = bh_http_chain(c, r->steps, OB_CHAIN_STEPS, &r->step);
+    r->has_tcp = bh_http_tcp(c, &r->tcp) == 0;
     r->method = keep(r, c->method, 32);
     r->path = keep(r, c->path, 256);
     r->host = keep(r, c->host, 128);

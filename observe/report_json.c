@@ -157,6 +157,21 @@ put_location(struct ob_report *r)
 }
 
 static void
+put_fault(struct ob_sheet *s, const struct ob_raised *p)
+{
+    if (p->signal == 0) {
+        ob_put(s, ",\"fault\":null");
+        return;
+    }
+    ob_print(s, ",\"fault\":{\"signal\":%d,\"code\":%d,\"addr\":\"0x%llx\",\"pc\":\"0x%llx\"",
+             p->signal, p->code, (unsigned long long)p->fault_addr, (unsigned long long)p->pc);
+    ob_put(s, p->register_count > 0 ? ",\"registers\":{" : ",\"registers\":null}");
+    for (int i = 0; i < p->register_count; i++)
+        ob_print(s, "%s\"%s\":\"0x%llx\"%s", i > 0 ? "," : "", bh_register_name(i),
+                 (unsigned long long)p->registers[i], i + 1 == p->register_count ? "}}" : "");
+}
+
+static void
 put_panic(struct ob_report *r)
 {
     const struct ob_raised *p = &r->slot->raised;
@@ -171,12 +186,7 @@ put_panic(struct ob_report *r)
     put_text(s, "type", p->kind, NAME_MOST);
     put_text(s, "message", p->text, TEXT_MOST);
     put_location(r);
-    if (p->signal != 0)
-        ob_print(
-            s, ",\"fault\":{\"signal\":%d,\"code\":%d,\"addr\":\"0x%llx\",\"pc\":\"0x%llx\"}",
-            p->signal, p->code, (unsigned long long)p->fault_addr, (unsigned long long)p->pc);
-    else
-        ob_put(s, ",\"fault\":null");
+    put_fault(s, p);
     ob_put(s, ",\"chain\":[");
     for (int i = 0; i < p->chain_count; i++) {
         ob_print(s, "%s{\"serial\":%llu", i > 0 ? "," : "",
@@ -241,6 +251,17 @@ put_labels(struct ob_sheet *s, const char *labels)
 }
 
 static void
+put_locks(struct ob_sheet *s, const struct ob_raised *p)
+{
+    ob_put(s, p->lock_count >= 0 ? ",\"held_locks\":[" : ",\"held_locks\":null");
+    for (int i = 0; i < p->lock_count && i < OB_LOCKS; i++)
+        ob_print(s, "%s\"0x%llx\"", i > 0 ? "," : "", (unsigned long long)p->locks[i]);
+    ob_put(s, p->lock_count >= 0 ? "]" : "");
+    if (p->lock_count > OB_LOCKS)
+        ob_print(s, ",\"held_locks_truncated\":%d", p->lock_count - OB_LOCKS);
+}
+
+static void
 put_goroutine(struct ob_report *r)
 {
     const struct ob_raised *p = &r->slot->raised;
@@ -254,7 +275,10 @@ put_goroutine(struct ob_report *r)
     put_labels(s, w->labels);
     put_text_or_null(s, "route", p->tag.route);
     put_text_or_null(s, "method", p->tag.method);
-    ob_put(s, ",\"held_locks\":null,\"ancestors\":[");
+    if (p->stack_size > 0)
+        ob_print(s, ",\"stack_used\":%zu,\"stack_size\":%zu", p->stack_used, p->stack_size);
+    put_locks(s, p);
+    ob_put(s, ",\"ancestors\":[");
     for (int i = 0; i < w->ancestors; i++) {
         struct bh_frame f[BH_FRAMES_MAX];
         int             n = w->ancestor[i].pc != 0 && !ob_settings.raw
@@ -335,6 +359,30 @@ put_events(struct ob_report *r)
     ob_put(s, "]");
 }
 
+/* put_way -- the middleware, and the connection that carries the request. */
+static void
+put_way(struct ob_sheet *s, const struct ob_request *q)
+{
+    int shown = q->step_count < OB_CHAIN_STEPS ? q->step_count : OB_CHAIN_STEPS;
+
+    ob_put(s, ",\"middleware\":[");
+    for (int i = 0; i < shown; i++) {
+        ob_put(s, i > 0 ? "," : "");
+        (void)ob_json_string(s, q->steps[i], NAME_MOST);
+    }
+    ob_print(s, "],\"middleware_at\":%d", q->step);
+    if (q->step_count > shown)
+        ob_print(s, ",\"middleware_truncated\":%d", q->step_count - shown);
+    if (q->has_tcp)
+        ob_print(s,
+                 ",\"conn\":{\"cookie\":%llu,\"rtt_us\":%u,\"rtt_var_us\":%u,\"rto_us\":%u,"
+                 "\"retransmits\":%u,\"lost\":%u}",
+                 (unsigned long long)q->tcp.cookie, q->tcp.rtt_us, q->tcp.rtt_var_us,
+                 q->tcp.rto_us, q->tcp.retransmits, q->tcp.lost);
+    else
+        ob_put(s, ",\"conn\":null");
+}
+
 static void
 put_request(struct ob_report *r)
 {
@@ -355,6 +403,7 @@ put_request(struct ob_report *r)
     put_text(s, "host", q->room + q->host, NAME_MOST);
     put_text(s, "route", q->room + q->route, NAME_MOST);
     put_text(s, "peer", q->room + q->peer, NAME_MOST);
+    put_way(s, q);
     ob_put(s, ",\"headers\":[");
     for (int i = 0; i < q->header_count; i++) {
         ob_put(s, i > 0 ? ",[" : "[");

@@ -235,6 +235,10 @@ TEST(report, a_contained_panic_has_a_report_with_its_outcome)
     EXPECT(bh_json_int(bh_json_get(j, "outcome"), "unwind_ns", 0) > 0);
     EXPECT_STR(bh_json_text(bh_json_at(bh_json_get(j, "defers"), 0), "function", ""), "tell");
     EXPECT_STR(text_of(j, "goroutine", "name"), "boomer");
+    const struct bh_json *g = bh_json_get(j, "goroutine");
+    EXPECT(bh_json_int(g, "stack_used", 0) > 0);
+    EXPECT(bh_json_int(g, "stack_used", 0) < bh_json_int(g, "stack_size", 0));
+    EXPECT_EQ(bh_json_get(g, "held_locks")->size, 0);
     EXPECT_STR(text_of(j, "service", "name"), "shop");
 }
 
@@ -266,6 +270,7 @@ TEST_REAL(report, the_text_begins_as_go_s_does)
 TEST_REAL(report, a_fault_knows_its_address)
 {
     struct place p;
+    char         id[64];
 
     place_start(&p, &(struct bh_report_options){ 0 });
     BH_DEFER(place_remove, &p);
@@ -274,6 +279,12 @@ TEST_REAL(report, a_fault_knows_its_address)
     EXPECT_STR(bh_json_text(panic, "kind", ""), "fault");
     EXPECT_STR(text_of(panic, "fault", "addr"), "0x18");
     EXPECT_EQ(bh_json_int(bh_json_get(panic, "fault"), "signal", 0), SIGSEGV);
+    const struct bh_json *registers = bh_json_get(bh_json_get(panic, "fault"), "registers");
+    const char           *pc = bh_register_name(0)[0] == 'r' ? "rip" : "pc";
+    EXPECT_STR(bh_json_text(registers, pc, ""), text_of(panic, "fault", "pc"));
+    EXPECT_EQ(registers->size, pc[0] == 'r' ? 17 : 33);
+    EXPECT(place_count(&p, id) == 1 &&
+           strstr(place_file(&p, id, "report.txt"), "\nregisters at the fault\n  ") != NULL);
     EXPECT_STR(text_of(panic, "location", "function"), "fault");
     EXPECT_STR(text_of(j, "outcome", "result"), "recovered");
 }
@@ -978,6 +989,17 @@ broken_handler(struct bh_http_call *c, void *arg)
     return 0;
 }
 
+static struct bh_mutex lock;
+
+static int
+locks(struct bh_http_call *c, void *arg)
+{
+    (void)arg;
+    bh_mutex_lock(&lock);
+    BH_DEFER(bh_mutex_unlock, &lock);
+    return bh_http_next(c);
+}
+
 TEST_REAL(report, a_request_is_named_and_its_secrets_are_not)
 {
     static const char *const redact[] = { "X-Customer", NULL };
@@ -989,6 +1011,7 @@ TEST_REAL(report, a_request_is_named_and_its_secrets_are_not)
     BH_DEFER(place_remove, &p);
     bh_http_observe(f.s, bh_http_report, NULL);
     bh_http_use(f.s, bh_http_recover, NULL);
+    bh_http_use(f.s, locks, NULL);
     bh_http_handle(f.s, "GET /broken/{name}", broken_handler, NULL);
     fixture_start(&f);
     struct bh_conn *c = fixture_dial(&f);
@@ -1006,6 +1029,19 @@ TEST_REAL(report, a_request_is_named_and_its_secrets_are_not)
     EXPECT_STR(text_of(j, "http", "route"), "GET /broken/{name}");
     EXPECT_STR(text_of(j, "http", "path"), "/broken/toy");
     EXPECT_STR(text_of(j, "outcome", "by"), "bh_http_recover");
+    const struct bh_json *http = bh_json_get(j, "http");
+    const struct bh_json *steps = bh_json_get(http, "middleware");
+    EXPECT_EQ(steps->size, 3);
+    EXPECT_STR(bh_json_at(steps, 0)->text, "bh_http_report");
+    EXPECT_STR(bh_json_at(steps, 1)->text, "bh_http_recover");
+    EXPECT_STR(bh_json_at(steps, 2)->text, "locks");
+    EXPECT_EQ(bh_json_int(http, "middleware_at", -1), 3);
+    EXPECT(bh_json_int(bh_json_get(http, "conn"), "cookie", 0) > 0);
+    EXPECT(bh_json_int(bh_json_get(http, "conn"), "rto_us", 0) > 0);
+    char address[32];
+    (void)snprintf(address, sizeof address, "0x%llx", (unsigned long long)(uintptr_t)&lock);
+    EXPECT_STR(bh_json_at(bh_json_get(bh_json_get(j, "goroutine"), "held_locks"), 0)->text,
+               address);
     EXPECT_EQ(bh_json_int(bh_json_get(bh_json_get(j, "outcome"), "reply"), "status", 0), 500);
     EXPECT_EQ(place_count(&p, id), 1);
     const char *json = place_file(&p, id, "report.json"),
@@ -1014,6 +1050,8 @@ TEST_REAL(report, a_request_is_named_and_its_secrets_are_not)
     EXPECT(strstr(json, "\"X-Plain\",\"plain\"") != NULL ||
            strstr(json, "\"x-plain\",\"plain\"") != NULL);
     EXPECT(strstr(json, "[redacted]") != NULL);
+    EXPECT(strstr(text, "\n  through      bh_http_report > bh_http_recover > locks > handler\n"
+                        "  connection   round trip ") != NULL);
 }
 
 /* ---- for the exporter -------------------------------------------------------------------- */

@@ -205,6 +205,26 @@ put_identity(const struct page *p)
         ob_print(p->s, "  goroutine    %s\n", raised->name);
     if (p->r->world.labels[0] != '\0')
         ob_print(p->s, "  labels       %s\n", p->r->world.labels);
+    if (raised->stack_size > 0)
+        ob_print(p->s, "  stack        %zu of %zu bytes\n", raised->stack_used,
+                 raised->stack_size);
+    for (int i = 0; i < raised->lock_count && i < OB_LOCKS; i++)
+        ob_print(p->s, "  holds        0x%llx\n", (unsigned long long)raised->locks[i]);
+}
+
+/* The middleware, up to where the panic was, and the connection. */
+static void
+put_way(const struct page *p, const struct ob_request *q)
+{
+    int shown = q->step_count < OB_CHAIN_STEPS ? q->step_count : OB_CHAIN_STEPS;
+
+    ob_put(p->s, "  through      ");
+    for (int i = 0; i < shown && i <= q->step; i++)
+        ob_print(p->s, "%s%s", i > 0 ? " > " : "", q->steps[i]);
+    ob_put(p->s, q->step >= shown ? " > handler\n" : "\n");
+    if (q->has_tcp)
+        ob_print(p->s, "  connection   round trip %u us, %u segments sent again, %u lost\n",
+                 q->tcp.rtt_us, q->tcp.retransmits, q->tcp.lost);
 }
 
 static void
@@ -224,6 +244,7 @@ put_request(const struct page *p)
              "  reply so far %d, %llu bytes\n",
              q->version / 10, q->version % 10, q->room + q->route, q->room + q->peer,
              (unsigned long long)q->id, q->status, (unsigned long long)q->sent);
+    put_way(p, q);
     for (int i = 0; i < q->header_count; i++) {
         ob_put(p->s, "    ");
         put_indented(p->s, q->room + q->header[i].name);
@@ -273,6 +294,20 @@ put_every_frame(const struct page *p)
                  i == p->r->location ? "  <- here" : "");
     }
     colour(p, NORMAL);
+}
+
+static void
+put_registers(const struct page *p)
+{
+    const struct ob_raised *raised = &p->r->slot->raised;
+
+    if (raised->register_count == 0)
+        return;
+    heading(p, "registers at the fault");
+    for (int i = 0; i < raised->register_count; i++)
+        ob_print(p->s, "  %-3s 0x%016llx%s", bh_register_name(i),
+                 (unsigned long long)raised->registers[i],
+                 i % 3 == 2 || i + 1 == raised->register_count ? "\n" : "");
 }
 
 static void
@@ -404,6 +439,7 @@ ob_text_write(struct ob_report *r, enum bh_report_level level, bool colours)
     }
     if (level >= BH_REPORT_FULL) {
         put_every_frame(&p);
+        put_registers(&p);
         put_events(&p);
         put_groups(&p);
         put_modules(&p);

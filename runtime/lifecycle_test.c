@@ -382,12 +382,11 @@ panic_locked(void)
 __attribute__((noinline)) static void
 fault(void)
 {
-    volatile char deep[3000];
-    uintptr_t     address = 0x1234;
+    char      deep[3000];
+    uintptr_t address = 0x1234;
 
-    deep[0] = deep[sizeof deep - 1] = 1;
-    __asm__ volatile("" : "+r"(address));
-    *(volatile int *)address = deep[sizeof deep - 1];
+    __asm__ volatile("" : "+r"(address) : "r"(deep) : "memory");
+    *(volatile int *)address = 1;
 }
 
 static void

@@ -175,10 +175,26 @@ put_value(const struct bh_json *j)
     case BH_JSON_BOOL:
         (void)printf(j->boolean ? "yes" : "no");
         break;
+    case BH_JSON_LIST:
+        for (const struct bh_json *m = j->first; m != NULL; m = m->next)
+            (void)printf("%.100s%s", m->text, m->next != NULL ? ", " : "");
+        break;
     default:
         (void)printf("-");
         break;
     }
+}
+
+/* is_plain -- one value, or a list of texts. */
+static bool
+is_plain(const struct bh_json *j)
+{
+    if (j->type != BH_JSON_LIST)
+        return j->type != BH_JSON_OBJECT && j->type != BH_JSON_NULL;
+    for (const struct bh_json *m = j->first; m != NULL; m = m->next)
+        if (m->type != BH_JSON_TEXT)
+            return false;
+    return j->first != NULL;
 }
 
 /* put_object -- its plain members, "name value" a line. */
@@ -189,7 +205,7 @@ put_object(const char *title, const struct bh_json *object)
         return;
     (void)printf("\n%s\n", title);
     for (const struct bh_json *m = object->first; m != NULL; m = m->next)
-        if (m->type != BH_JSON_LIST && m->type != BH_JSON_OBJECT && m->type != BH_JSON_NULL) {
+        if (is_plain(m)) {
             (void)printf("  %-14s ", m->name);
             put_value(m);
             (void)putchar('\n');
@@ -233,6 +249,8 @@ put_everything(const struct report *r)
                      r->frame[i].function[0] != '\0' ? r->frame[i].function : "?",
                      r->frame[i].file[0] != '\0' ? r->frame[i].file : "?", r->frame[i].line,
                      i == r->location ? "  <- here" : "");
+    put_object("registers at the fault",
+               bh_json_get(bh_json_get(bh_json_get(r->json, "panic"), "fault"), "registers"));
     (void)printf("\nmodules\n");
     for (uint32_t i = 0; (m = bh_json_at(modules, i)) != NULL; i++)
         (void)printf("  %s-%s %s %s\n", bh_json_text(m, "start", ""),
@@ -260,7 +278,9 @@ show(const struct report *r, int level)
                      r->time, "fingerprint", r->fingerprint);
         put_object("service", bh_json_get(r->json, "service"));
         put_object("trace", bh_json_get(r->json, "trace"));
+        put_object("goroutine", bh_json_get(r->json, "goroutine"));
         put_object("request", bh_json_get(r->json, "http"));
+        put_object("connection", bh_json_get(bh_json_get(r->json, "http"), "conn"));
         put_object("process", bh_json_get(r->json, "world"));
     }
     if (level >= 3)

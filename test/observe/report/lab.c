@@ -19,6 +19,8 @@
 #include <bulkhead/go/safe.h>
 #include <bulkhead/go/tag.h>
 #include <bulkhead/go/timer.h>
+#include <bulkhead/http/client.h>
+#include <bulkhead/http/server.h>
 #include <bulkhead/observe/report.h>
 
 #define NOT_INLINED __attribute__((noinline))
@@ -117,6 +119,54 @@ fault(int n)
     sink = *(volatile int *)(uintptr_t)(unsigned)n;
 }
 
+static int
+order_dish(struct bh_http_call *c, void *arg)
+{
+    (void)c;
+    (void)arg;
+    serve(6);
+    return 0;
+}
+
+struct kitchen {
+    struct bh_http_server *server;
+    struct bh_chan        *closed;
+};
+
+static void
+open_kitchen(void *args)
+{
+    struct kitchen *k = args;
+
+    (void)bh_http_serve(bh_ctx_background(), k->server);
+    bh_send(k->closed, &(int){ 1 });
+}
+
+/* A request to a server of our own, whose handler panics. */
+static void
+request(void)
+{
+    struct kitchen         k = { bh_http_server_new(NULL), BH_CHAN(int, 1) };
+    struct bh_http_client *client = bh_http_client_new(NULL);
+    struct bh_http_res    *res;
+    char                   url[128];
+
+    bh_http_observe(k.server, bh_http_report, NULL);
+    bh_http_use(k.server, bh_http_recover, NULL);
+    bh_http_handle(k.server, "GET /dish", order_dish, NULL);
+    if (bh_http_listen(k.server, "127.0.0.1:0") < 0)
+        bh_fatal("no place for the kitchen");
+    bh_go(open_kitchen, &k);
+    (void)snprintf(url, sizeof url, "http://%s/dish", bh_http_address(k.server));
+    if (bh_http_client_get(bh_ctx_background(), client, url, &res) == 0)
+        bh_http_res_close(res);
+    bh_http_client_free(client);
+    bh_http_stop(k.server);
+    bh_recv(k.closed, NULL);
+    bh_http_server_free(k.server);
+    bh_chan_unref(k.closed);
+}
+
 static void
 storm(void)
 {
@@ -143,6 +193,8 @@ run(const char *what)
         (void)guarded(nested, 4);
     else if (strcmp(what, "fault") == 0)
         (void)guarded(fault, 0x20);
+    else if (strcmp(what, "request") == 0)
+        request();
     else if (strcmp(what, "storm") == 0)
         storm();
     else if (strcmp(what, "fatal") == 0)

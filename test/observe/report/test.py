@@ -115,6 +115,12 @@ def outcomes():
     r, _ = one("fault")
     expect("fault: the address", r["panic"]["fault"]["addr"] == "0x20" and r["panic"]["kind"] == "fault", r["panic"])
     expect("fault: the line", r["panic"]["location"]["function"] == "fault", r["panic"]["location"])
+    expect("fault: its registers", r["panic"]["fault"]["pc"] in r["panic"]["fault"]["registers"].values(), r["panic"])
+    r, _ = one("request")
+    expect("request: its middleware", r["http"]["middleware"] == ["bh_http_report", "bh_http_recover"] and
+           r["http"]["middleware_at"] == 2, r["http"])
+    expect("request: its connection", r["http"]["conn"] and r["http"]["conn"]["cookie"] > 0, r["http"])
+    expect("request: the stack", 0 < r["goroutine"]["stack_used"] < r["goroutine"]["stack_size"], r["goroutine"])
     _, lines = one("storm")
     expect("storm: lines for the others", lines.count("suppressed") > 100, lines[:500])
 

@@ -19,6 +19,7 @@ def test(expect, run, ids, tool):
         a, b, raw = (os.path.join(top, n) for n in ("a", "b", "raw"))
         run(a, "contained")
         run(a, "fault")
+        run(a, "request")
         run(b, "recovered")
         run(b, "contained")
         run(raw, "contained", "raw")
@@ -27,14 +28,20 @@ def test(expect, run, ids, tool):
         unlike = os.path.join(b, ids(b)[0])
 
         lines = call("list", a, b).splitlines()
-        expect("list: a line for each", len(lines) == 4, lines)
+        expect("list: a line for each", len(lines) == 5, lines)
         expect("list: what and where", "no such dish: 1" in lines[0] and "cook lab.c:" in lines[0], lines)
 
         short, medium, full = (call("show", f"-{n}", first) for n in (1, 2, 3))
         expect("show: begins as Go's", medium.startswith("panic: no such dish: 1\n\ngoroutine "), medium)
         expect("show: source, outcome", "> " in medium and "contained" in medium, medium)
         expect("show: three levels", len(short) < len(medium) < len(full))
-        expect("show: a fault's signal", "[signal 11 code=0x1 addr=0x20" in call("show", os.path.join(a, ids(a)[1])))
+        said = call("show", "-3", os.path.join(a, ids(a)[1]))
+        expect("show: a fault's signal", "[signal 11 code=0x1 addr=0x20" in said, said)
+        expect("show: its registers", re.search(r"\nregisters at the fault\n  \w+ +0x", said), said)
+        said = call("show", os.path.join(a, ids(a)[2]))
+        expect("show: the way of a request", re.search(r"\n  middleware +bh_http_report, ", said), said)
+        expect("show: its connection", re.search(r"\nconnection\n  cookie +[1-9]", said), said)
+        expect("show: its goroutine", re.search(r"\ngoroutine\n(?:.*\n)*?  stack_used +[1-9]", said), said)
 
         said = call("compare", first, second)
         expect("compare: the same panic", "the same panic" in said and "stack: the same" in said, said)
@@ -44,7 +51,7 @@ def test(expect, run, ids, tool):
 
         said = call("merge", a, b).splitlines()
         expect("merge: the most frequent first", "  2 reports," in said[0] and "2 contained" in said[0], said)
-        expect("merge: all of them", said[-1] == "4 reports, 3 fingerprints", said)
+        expect("merge: all of them", said[-1] == "5 reports, 4 fingerprints", said)
 
         # Without names in the process, the same with names from the file: by build id.
         path = os.path.join(raw, ids(raw)[0])
