@@ -217,7 +217,8 @@ put_trace(struct ob_report *r)
     ob_put_hex(s, t->trace_id, sizeof t->trace_id);
     ob_put(s, "\",\"span_id\":\"");
     ob_put_hex(s, t->span_id, sizeof t->span_id);
-    ob_print(s, "\",\"sampled\":%s}", yes(t->sampled != 0));
+    ob_print(s, "\",\"sampled\":%s,\"forced\":%s,\"hop\":%u}", yes(t->sampled != 0),
+             yes(t->sampled == 0), t->hop);
 }
 
 /* put_labels -- "k=v, k=v" as an object. */

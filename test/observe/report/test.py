@@ -100,7 +100,8 @@ def outcomes():
     expect("contained: by whom", r["outcome"]["result"] == "contained" and r["outcome"]["by"] == "bh_go_safe")
     expect("contained: where", r["panic"]["location"]["function"] == "cook", r["panic"]["location"])
     expect("contained: source", any("bh_panic" in s for f in r["frames"] for s in f.get("snippet", [])))
-    expect("contained: trace", r["trace"]["trace_id"] == "010203" + "0" * 26 and r["trace"]["sampled"])
+    expect("contained: trace", r["trace"]["trace_id"] == "010203" + "0" * 26 and r["trace"]["sampled"] and
+           not r["trace"]["forced"] and r["trace"]["hop"] == 0, r["trace"])
     expect("contained: route", r["goroutine"]["route"] == "/dish/{n}")
     own = [f["function"] for f in r["frames"] if not f["hidden"]]
     expect("contained: the program's own frames", own[:3] == ["cook", "serve", "work"], own)
