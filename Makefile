@@ -70,7 +70,9 @@ tests += $$($1.test)
 sources += $$($1.src)
 endef
 
-link = @mkdir -p $(@D); echo "  LD  $@"; $(CC) $(CFLAGS_ALL) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
+# Readers in other processes look for this symbol (go/tag.h).
+exported := -Wl,--export-dynamic-symbol=otel_thread_ctx_v1
+link = @mkdir -p $(@D); echo "  LD  $@"; $(CC) $(CFLAGS_ALL) $(LDFLAGS) $(exported) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 
 $(eval $(call layer,base,))
 $(eval $(call layer,runtime,base))

@@ -657,6 +657,7 @@ set_running(struct rt_m *m, struct bh_g *g)
 {
     m->g = g;
     g->m = m;
+    rt_tag_show(m, g);
     atomic_store_explicit(&g->state, RT_G_RUNNING, memory_order_relaxed);
     atomic_store_explicit(&g->runs, (uint16_t)(g->runs + 1), memory_order_relaxed);
     rt_store_fence();
@@ -680,6 +681,7 @@ static void
 switch_g0(struct rt_m *m, struct bh_g *from)
 {
     m->g = NULL;
+    rt_tag_show(m, NULL);
     leave_to(m, from, NULL, false);
     rt_switch(&from->sp, m->g0_sp);
     m = rt_m();
@@ -934,6 +936,7 @@ end_goroutine(void)
         rt_jump(next->sp);
     }
     m->g = NULL;
+    rt_tag_show(m, NULL);
     leave_to(m, g, NULL, true);
     rt_jump(m->g0_sp);
 }

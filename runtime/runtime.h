@@ -274,6 +274,7 @@ struct rt_m {
     _Atomic int      tid;      /* kernel thread id; 0 until it runs */
     uint64_t         random;
     uint32_t         tags, tag_count; /* free cells of tag.c: number of the first, how many */
+    _Atomic(const void *) *shown;     /* this thread's otel_thread_ctx_v1: tag.h */
     void            *alt_stack; /* signal.c */
     uintptr_t        stack_lo, stack_hi; /* the thread's own stack (g0) */
     uint64_t         serial, serial_end; /* of panics, taken in blocks: lifecycle.h */

@@ -542,6 +542,7 @@ thread_main(void *arg)
 #if defined(RT_TSAN)
     m->fiber = __tsan_get_current_fiber();
 #endif
+    rt_tag_enter(m);
     rt_signal_thread_init(m);
     rt_sampling_start();
     schedule(m);

@@ -21,6 +21,10 @@
  *   are stored with release and loaded with acquire, which costs nothing on x86-64
  *   and spares the fences that ThreadSanitizer does not know.
  *
+ *   a profiler outside the process, which has stopped the thread: otel_thread_ctx_v1 points
+ *   at the cell of the goroutine that runs, whose first 28 bytes are a record of
+ *   OTEP 4947.  Each switch stores it, so it is never that of another goroutine.
+ *
  * pool.lock covers the pool's list and the making of chunks; it is held with nothing
  * else.  m->tags belongs to the thread, and no goroutine changes threads in here.
  */
@@ -52,6 +56,14 @@ struct cell {
 
 _Static_assert(sizeof(struct bh_tag) == 6 * sizeof(uint64_t), "make() stores six words");
 _Static_assert(sizeof(struct cell) == RT_CACHE_LINE, "a cell is a cache line");
+_Static_assert(offsetof(struct bh_tag, valid_) == 24 &&
+                   offsetof(struct bh_tag, attributes_) == 26 &&
+                   __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "OTEP 4947: ids, valid, flags (bit 0 sampled, bit 1 random), bytes of attributes");
+
+/* By this name readers find it in the symbols of the program or the library. */
+extern __thread _Atomic(const void *) otel_thread_ctx_v1 __attribute__((visibility("default")));
+__thread _Atomic(const void *) otel_thread_ctx_v1;
 
 static _Atomic(struct cell *) chunks[MAX_CHUNKS];
 
@@ -133,9 +145,21 @@ trim(struct rt_m *m, uint32_t keep)
 }
 
 void
+rt_tag_enter(struct rt_m *m)
+{
+    m->shown = &otel_thread_ctx_v1;
+}
+
+void
 rt_tag_leave(struct rt_m *m)
 {
     trim(m, 0);
+}
+
+void
+rt_tag_show_cell(struct rt_m *m, uint32_t number)
+{
+    atomic_store_explicit(m->shown, cell_at(number), memory_order_relaxed);
 }
 
 /* Give one reference back. */
@@ -188,7 +212,7 @@ make(struct rt_m *m, const struct bh_tag *tag)
     atomic_store_explicit(&c->word[0], a, memory_order_release);
     atomic_store_explicit(&c->word[1], b, memory_order_release);
     atomic_store_explicit(&c->word[2], d, memory_order_release);
-    atomic_store_explicit(&c->word[3], e, memory_order_release);
+    atomic_store_explicit(&c->word[3], (e & ~(uint64_t)UINT8_MAX) | 1, memory_order_release);
     atomic_store_explicit(&c->word[4], f, memory_order_release);
     atomic_store_explicit(&c->word[5], h, memory_order_release);
     atomic_store_explicit(&c->seq, seq + 2, memory_order_release);
@@ -209,6 +233,7 @@ bh_tag_set(const struct bh_tag *tag)
     if (tag != NULL)
         number = make(m, tag);
     atomic_store_explicit(&g->tag, number, memory_order_release);
+    rt_tag_show(m, g);
     if (old != 0)
         drop(m, old);
 }
@@ -228,6 +253,7 @@ rt_tag_drop(struct rt_m *m, struct bh_g *g)
     uint32_t number = atomic_load_explicit(&g->tag, memory_order_relaxed);
 
     atomic_store_explicit(&g->tag, 0, memory_order_relaxed);
+    rt_tag_show(m, NULL);
     drop(m, number);
 }
 

@@ -4,6 +4,7 @@
 
 #include "test.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -25,8 +26,9 @@ tag_of(unsigned n)
 static bool
 is_whole(const struct bh_tag *tag)
 {
-    const struct bh_tag want = tag_of(tag->trace_id[0]);
+    struct bh_tag want = tag_of(tag->trace_id[0]);
 
+    want.valid_ = 1;
     return memcmp(tag, &want, sizeof want) == 0;
 }
 
@@ -300,4 +302,81 @@ TEST_REAL(tag, other_thread_sees_a_whole_one_or_none)
     atomic_store(&stop, true);
     EXPECT_EQ(pthread_join(thread, NULL), 0);
     EXPECT_EQ(atomic_load(&torn), 0);
+}
+
+/* ---- for readers outside the process ------------------------------------------------- */
+
+/* What a profiler that has stopped this thread would find, by OTEP 4947: 28 bytes, or NULL. */
+__attribute__((noinline)) static const unsigned char *
+record(void)
+{
+    const unsigned char **shown = dlsym(RTLD_DEFAULT, "otel_thread_ctx_v1");
+
+    EXPECT(shown != NULL);
+    return *shown;
+}
+
+static void
+has_no_record(void *args)
+{
+    struct bh_chan *done = *(struct bh_chan **)args;
+
+    bh_tag_set(NULL);
+    bh_yield();
+    EXPECT(record() == NULL);
+    bh_send(done, &(int){ 1 });
+}
+
+static void
+has_its_parents(void *args)
+{
+    struct bh_chan *done = *(struct bh_chan **)args;
+
+    EXPECT(record() != NULL && record()[0] == 3);
+    bh_send(done, &(int){ 1 });
+}
+
+TEST(tag, readers_of_the_thread_find_the_record_of_the_goroutine)
+{
+    static const unsigned char expected[28] = { 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3,
+                                                3, 3, 3, 3, 3, 3, 3, 3, 1, 3, 0, 0 };
+    struct bh_tag   tag = tag_of(3);
+    struct bh_chan *done = BH_CHAN(int, 0);
+
+    EXPECT(record() == NULL);
+    tag.random = 1;
+    bh_tag_set(&tag);
+    EXPECT_EQ(memcmp(record(), expected, sizeof expected), 0);
+    bh_go(has_no_record, &done);
+    bh_go(has_its_parents, &done);
+    for (int i = 0; i < 2; i++) {
+        bh_yield();
+        EXPECT_EQ(memcmp(record(), expected, sizeof expected), 0);
+        bh_recv(done, NULL);
+        EXPECT_EQ(memcmp(record(), expected, sizeof expected), 0);
+    }
+    tag.sampled = 0;
+    bh_tag_set(&tag);
+    EXPECT_EQ(record()[25], 2);
+    bh_tag_set(NULL);
+    EXPECT(record() == NULL);
+    bh_chan_unref(done);
+}
+
+static void *
+look_from_a_thread(void *args)
+{
+    (void)args;
+    EXPECT(record() == NULL);
+    return NULL;
+}
+
+TEST_REAL(tag, plain_threads_have_no_record)
+{
+    pthread_t thread;
+
+    set(5);
+    EXPECT_EQ(pthread_create(&thread, NULL, look_from_a_thread, NULL), 0);
+    pthread_join(thread, NULL);
+    EXPECT_EQ(record()[0], 5);
 }

@@ -7,6 +7,10 @@
  * A tag is set by whoever begins the work, a middleware say, and inherited by the
  * goroutines started from then on.  Loggers, profilers, snapshots and reports read
  * it, so that what they say can be joined with the trace.
+ *
+ * So can profilers outside the process: a tag begins as OpenTelemetry's record of a thread's
+ * context does (OTEP 4947), and the thread-local otel_thread_ctx_v1 points at that of the
+ * goroutine that the thread runs.
  */
 
 #include <stdint.h>
@@ -14,10 +18,12 @@
 struct bh_tag {
     unsigned char trace_id[16]; /* all zero: none */
     unsigned char span_id[8];
-    uint8_t       sampled; /* the trace is recorded here */
-    uint8_t       random;  /* its id's last 7 bytes are */
-    uint8_t       hop;     /* how many processes it had passed when it came here */
-    uint8_t       reserved_[5]; /* zero */
+    uint8_t       valid_;      /* set by bh_tag_set */
+    uint8_t       sampled : 1; /* the trace is recorded here */
+    uint8_t       random : 1;  /* its id's last 7 bytes are */
+    uint16_t      attributes_; /* zero */
+    uint8_t       hop;         /* how many processes it had passed when it came here */
+    uint8_t       reserved_[3]; /* zero */
     const char   *route;        /* lives for ever: static or interned; NULL unknown */
     const char   *method;       /* the same */
 };
