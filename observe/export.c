@@ -55,7 +55,6 @@
 #include <bulkhead/go/go.h>
 #include <bulkhead/go/timer.h>
 #include <bulkhead/observe/record.h>
-#include <bulkhead/observe/resource.h>
 
 enum { STACK = 256 << 10, NOTICE_SECONDS = 10 };
 
@@ -454,25 +453,10 @@ make_rings(const struct ob_export_config *c)
 static void
 encode_resource(struct ob_exporter *e)
 {
-    size_t                     count;
-    const struct bh_attribute *a = bh_resource(&count);
-    struct pb                  w;
+    struct pb w;
 
     pb_init(&w, e->resource, sizeof e->resource);
-    for (size_t i = count; i > 0; i--) {
-        size_t before = pb_length(&w);
-        if (a[i - 1].number) {
-            pb_uint_always(&w, 3, (uint64_t)strtoll(a[i - 1].value, NULL, 10));
-            pb_end(&w, 2, before);
-            pb_string(&w, 1, a[i - 1].key);
-            pb_end(&w, 1, before);
-        } else {
-            ob_otlp_attribute(&w, 1, a[i - 1].key, strlen(a[i - 1].key), a[i - 1].value,
-                              strlen(a[i - 1].value));
-        }
-        if (w.overflow)
-            pb_rewind(&w, before); /* 4 KiB of resource should be enough for anybody */
-    }
+    ob_otlp_resource(&w); /* 4 KiB of it should be enough for anybody */
     e->resource_size = pb_length(&w);
     memmove(e->resource, pb_data(&w), e->resource_size);
 }

@@ -201,6 +201,7 @@ bh_observe_start(const struct bh_observe_options *options)
         note("", bh_resource_set("service.version", o->version));
     bh_set_hooks(&(struct bh_hooks){ .panic = on_panic, .crash = bh_log_crash });
     start_reports(o); /* first: the monitor is forked from a process with one thread */
+    note_of("resource", bh_resource_publish());
     start_exporter(o);
     start_log(o);
     note("", bh_runtime_metrics());

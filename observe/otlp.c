@@ -2,9 +2,11 @@
 
 #include "otlp.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <bulkhead/observe/record.h>
+#include <bulkhead/observe/resource.h>
 
 enum { FRAME = 128 }; /* scope, tags and lengths around the items */
 
@@ -110,6 +112,28 @@ attribute(struct pb *w, uint32_t field, const struct bh_item *i)
         break;
     }
     key_and_end(w, field, i->key, i->key_size, mark, mark);
+}
+
+void
+ob_otlp_resource(struct pb *w)
+{
+    size_t                     count;
+    const struct bh_attribute *a = bh_resource(&count);
+
+    for (size_t i = count; i > 0; i--) {
+        size_t before = pb_length(w);
+        if (a[i - 1].number) {
+            pb_uint_always(w, 3, (uint64_t)strtoll(a[i - 1].value, NULL, 10));
+            pb_end(w, 2, before);
+            pb_string(w, 1, a[i - 1].key);
+            pb_end(w, 1, before);
+        } else {
+            ob_otlp_attribute(w, 1, a[i - 1].key, strlen(a[i - 1].key), a[i - 1].value,
+                              strlen(a[i - 1].value));
+        }
+        if (w->overflow)
+            pb_rewind(w, before);
+    }
 }
 
 /* ---- items ----------------------------------------------------------------------- */

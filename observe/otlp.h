@@ -57,6 +57,9 @@ void ob_otlp_text(struct pb *w, uint32_t field, const char *text, size_t size, b
 void ob_otlp_attribute(struct pb *w, uint32_t field, const char *key, size_t key_size,
                        const char *value, size_t size);
 
+/* ob_otlp_resource -- the fields of a Resource, as many attributes as there is room for. */
+void ob_otlp_resource(struct pb *w);
+
 /* What a collector that answered 200 says: a partial success. */
 struct ob_otlp_partial {
     int64_t     rejected;

@@ -34,6 +34,16 @@ const struct bh_attribute *bh_resource(size_t *count);
 /* bh_resource_get -- one of them; NULL without it. */
 const char *bh_resource_get(const char *key);
 
+/*
+ * bh_resource_publish -- let profilers and other tools on this machine read the attributes.
+ *
+ * They lie in a mapping named OTEL_CTX (OTEP 4719), which also says that each thread has a record
+ * of its trace (go/tag.h).  Again is a no-op; a child begins without, and may publish its own.
+ * Returns: 0; -errno, if the memory cannot be had.
+ * Threads: any.
+ */
+int bh_resource_publish(void);
+
 /* bh_resource_problem -- what is wrong with OTEL_RESOURCE_ATTRIBUTES, which counts as unset then. */
 const char *bh_resource_problem(void);
 

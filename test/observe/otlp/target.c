@@ -2,6 +2,7 @@
  * target.c -- exports every shape there is to the collector that the environment names.
  *
  *     target [COUNT]     also COUNT plain spans
+ *     target context     exports nothing, but can be read from outside, until its input ends
  *
  * Prints "signal accepted exported lost" of each signal.
  */
@@ -10,13 +11,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include <bulkhead/go/error.h>
 #include <bulkhead/go/go.h>
+#include <bulkhead/go/tag.h>
 #include <bulkhead/go/timer.h>
 #include <bulkhead/observe/export.h>
 #include <bulkhead/observe/metrics.h>
 #include <bulkhead/observe/record.h>
+#include <bulkhead/observe/resource.h>
 
 static void
 text(struct bh_span_record *r, enum bh_item_role role, const char *key, const char *value)
@@ -213,9 +218,38 @@ run(void *arg)
     printf("stop %d\n", rc);
 }
 
+static void
+await_end(void *arg)
+{
+    char byte;
+
+    while (read(STDIN_FILENO, &byte, 1) > 0)
+        continue;
+    *(bool *)arg = true;
+}
+
+/* One goroutine that works for a trace, on a thread that is stuck in a system call. */
+static void
+show_context(void *args)
+{
+    struct bh_tag tag = { .sampled = 1, .random = 1 };
+    bool          ended = false;
+
+    (void)args;
+    memset(tag.trace_id, 0xab, sizeof tag.trace_id);
+    memset(tag.span_id, 0xcd, sizeof tag.span_id);
+    (void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+    printf("published %d\n", bh_resource_publish());
+    (void)fflush(stdout);
+    bh_tag_set(&tag);
+    bh_blocking(await_end, &ended);
+}
+
 int
 main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "context") == 0)
+        return bh_main(show_context, NULL);
     int count = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 0;
 
     return bh_main(run, &count);

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 
@@ -285,11 +286,48 @@ def certificates():
     same("nor to whom the certificate does not name", other["spans"], (1, 0, 1))
 
 
+def from_outside():
+    """As a profiler does: the process by its mapping, a thread by its variable (OTEP 4719 and 4947)."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
+    p = subprocess.Popen([TARGET, "context"], env={**env, "OTEL_SERVICE_NAME": "seen"}, text=True,
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    same("published", p.stdout.readline(), "published 0\n")
+    with open("/proc/%d/maps" % p.pid) as maps:
+        mappings = [line for line in maps if "OTEL_CTX" in line]
+    same("one mapping, by name", len(mappings), 1)
+    with open("/proc/%d/mem" % p.pid, "rb") as memory:
+        memory.seek(int(mappings[0].split("-")[0], 16))
+        signature, version, size, published, payload = struct.unpack("<8sIIQQ", memory.read(32))
+        memory.seek(payload)
+        encoded = memory.read(size)
+    same("header", (signature, version, published > 0), (b"OTEL_CTX", 2, True))
+    decoded = subprocess.run(["protoc", "-I", PROTOS, "-I", HERE, "--decode=ProcessContext", "process_context.proto"],
+                             input=encoded, stdout=subprocess.PIPE, check=True).stdout.decode()
+    check("the resource", re.search(r'key: "service.name"\s+value {\s+string_value: "seen"', decoded), decoded)
+    check("how threads are read", re.search(r'key: "threadlocal.schema_version"\s+value {\s+string_value: '
+                                            r'"tlsdesc_v1_dev"', decoded), decoded)
+    check("names of attributes: none", re.search(r'key: "threadlocal.attribute_key_map"\s+value {\s+array_value {\s+}',
+                                                 decoded), decoded)
+    check("nothing unknown", not re.search(r"^ *\d+: ", decoded, re.M), decoded)
+
+    symbols = subprocess.run(["readelf", "--dyn-syms", "-W", TARGET], stdout=subprocess.PIPE, text=True).stdout
+    check("the variable is a symbol", re.search(r" TLS +GLOBAL DEFAULT +\d+ otel_thread_ctx_v1$", symbols, re.M))
+    seen = subprocess.run(["gdb", "-p", str(p.pid), "-batch", "-nx", "-ex",
+                           "thread apply all -s -q x/28xb *(void **)&otel_thread_ctx_v1"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    record = bytes(int(b, 16) for line in seen.stdout.splitlines() if re.match(r"0x[0-9a-f]+.*:\t", line)
+                   for b in line.split(":")[1].split())
+    same("a record on one thread alone", record, b"\xab" * 16 + b"\xcd" * 8 + b"\x01\x03\0\0")
+    p.stdin.close()
+    p.stdout.close()
+    same("exit status", p.wait(), 0)
+
+
 def main():
     subprocess.run([os.path.join(HERE, "fetch.sh"), DECODERS], check=True)
     shutil.rmtree(WORK, ignore_errors=True)
     os.makedirs(WORK)
-    for step in (every_shape, gzip_and_events, many, certificates):
+    for step in (every_shape, gzip_and_events, many, certificates, from_outside):
         step()
     print("otlp: %d passed, %d failed" % (passed, failed))
     return failed != 0
