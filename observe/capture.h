@@ -151,6 +151,9 @@ struct ob_capture {
 };
 extern struct ob_capture ob_capture;
 
+/* ob_report_serial -- the panic that a report of this process is about; 0: not known (any more). */
+uint64_t ob_report_serial(const char *id);
+
 int64_t ob_now(void);  /* CLOCK_MONOTONIC, ns */
 int64_t ob_time(void); /* since 1970, ns */
 

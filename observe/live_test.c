@@ -384,6 +384,7 @@ TEST_REAL(live, only_files_of_reports_can_be_fetched)
 #define REPORT "/debug/bulkhead/reports/01ARZ3NDEKTSV4RRFFQ69G5FAV/"
     EXPECT_EQ(bh_json_int(get_json(&f, arena, "/debug/bulkhead/reports"), "total", 0), 1);
     EXPECT_HAS(answer, "{\"name\":\"report.txt\",\"size\":10}");
+    EXPECT_HAS(answer, "\"serial\":0"); /* not of this process */
     EXPECT_STR(body_of(get(&f, REPORT "report.txt")), "panic: oh\n");
     EXPECT_STARTS(get(&f, REPORT "link"), "HTTP/1.1 404 ");
     EXPECT_STARTS(get(&f, REPORT "none"), "HTTP/1.1 404 ");

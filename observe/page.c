@@ -29,6 +29,7 @@
 #include <bulkhead/http/sse.h>
 #include <bulkhead/observe/pprof.h>
 
+#include "capture.h"
 #include "live.h"
 
 enum { STREAMS = 16, TICKS = 10 /* a second */, GROUPS_PAGE = 100, REPORTS = 50 };
@@ -261,6 +262,7 @@ put_report(struct listing *l, const char *id)
 
     bh_json_open(&l->out, NULL, '{');
     bh_json_add_text(&l->out, "id", id);
+    bh_json_add_int(&l->out, "serial", (int64_t)ob_report_serial(id));
     bh_json_add_int(&l->out, "time", stat(path, &s) == 0 ? s.st_mtime : 0);
     bh_json_open(&l->out, "files", '[');
     while (n-- > 0) {

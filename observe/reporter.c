@@ -56,13 +56,14 @@ static struct {
         uint64_t serial;
         char     id[OB_ID + 1];
     } recent[RECENT];
-    unsigned recent_count;
+    unsigned        recent_count;
+    pthread_mutex_t recent_lock; /* both; for others, who only read */
     struct {
         size_t json_fixed, text_fixed;
     } kept[OB_SLOTS];
     _Atomic uint64_t reports, amended, suppressed, failed, evicted, late;
     _Atomic int64_t  report_ns, report_max_ns;
-} reporter;
+} reporter = { .recent_lock = PTHREAD_MUTEX_INITIALIZER };
 
 void
 ob_report_miss(struct ob_report *r, const char *what, const char *why)
@@ -271,8 +272,23 @@ remember(const struct ob_report *r)
 {
     unsigned at = reporter.recent_count++ % RECENT;
 
+    pthread_mutex_lock(&reporter.recent_lock);
     reporter.recent[at].serial = r->slot->raised.serial;
     memcpy(reporter.recent[at].id, r->id, sizeof r->id);
+    pthread_mutex_unlock(&reporter.recent_lock);
+}
+
+uint64_t
+ob_report_serial(const char *id)
+{
+    uint64_t serial = 0;
+
+    pthread_mutex_lock(&reporter.recent_lock);
+    for (int i = 0; i < RECENT && serial == 0; i++)
+        if (strcmp(reporter.recent[i].id, id) == 0)
+            serial = reporter.recent[i].serial;
+    pthread_mutex_unlock(&reporter.recent_lock);
+    return serial;
 }
 
 static void

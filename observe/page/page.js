@@ -53,6 +53,15 @@ function steps(p) {
   return list;
 }
 
+/* Of a storm one panic has a report: the lane has it, too. */
+const reports = new Map();
+
+function linkReport(e) {
+  const serial = [...e.serials].find((s) => reports.has(s));
+  e.querySelector(".to-report").replaceChildren(...(serial === undefined ? [] :
+    [make("a", { href: `${base}reports/${reports.get(serial)}/report.txt`, text: "its report" })]));
+}
+
 /* Panics alike share a lane, which shows the latest: a storm is one line with a number. */
 const alike = (p) => [p.kind, p.text, p.route].join("\n");
 
@@ -64,10 +73,12 @@ function lane(p, old) {
   const details = make("details", {}, make("summary", {},
     make("div", { class: "lane-head" }, make("span", { class: "text" }, p.text, ...times),
       make("time", { text: new Date(p.time_ms).toLocaleTimeString() })),
-    make("div", { class: "about", text: about.join(" · ") }), steps(p)), stack(p.frames));
+    make("div", { class: "about", text: about.join(" · ") }), steps(p)), make("p", { class: "to-report" }), stack(p.frames));
   details.open = Boolean(old && old.firstChild.open);
   const e = make("li", { class: `${p.outcome || "open"}${old || lanes.size === 0 ? "" : " new"}` }, details);
-  return Object.assign(e, { serials, serial: p.serial, key: alike(p) });
+  Object.assign(e, { serials, serial: p.serial, key: alike(p) });
+  linkReport(e);
+  return e;
 }
 
 function place(p) {
@@ -456,6 +467,8 @@ async function showReports() {
   const reply = await fetch(`${base}reports`);
   if (!reply.ok) return;
   const all = await reply.json();
+  for (const r of all.reports) if (r.serial > 0) reports.set(r.serial, r.id);
+  for (const e of lanes.values()) linkReport(e);
   const rows = all.reports.map((r) => make("div", {},
     make("p", {}, new Date(r.time * 1000).toLocaleString() + " ", make("code", { class: "empty", text: r.id })),
     make("ul", { class: "chips", "aria-label": `Files of ${r.id}` }, ...r.files.map((f) => make("li", {},

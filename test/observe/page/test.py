@@ -209,7 +209,7 @@ def structure(page, checks):
     bad = page.value("""[...document.querySelectorAll('input, select, button, a, table, section')].filter(e =>
         !(e.innerText || e.labels?.length || e.getAttribute('aria-label') || e.getAttribute('aria-labelledby')
           || e.querySelector('caption'))
-        && !e.hidden && e.offsetParent !== null).map(e => e.outerHTML.slice(0, 90))""")
+        && !e.hidden && e.offsetParent !== null && e.checkVisibility()).map(e => e.outerHTML.slice(0, 90))""")
     checks.check("everything that can be used has a name", not bad, bad)
     dim = page.value("""(() => {
         const light = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(x => { x /= 255;
@@ -270,6 +270,14 @@ def files(page, checks, url):
     for link in links[:12] + [x for x in links if x.endswith("report.txt")][:1]:
         status, body = fetch(link)
         checks.check(f"{link.rsplit('/debug/')[-1]} can be had", status == 200 and body, status)
+    linked = page.wait("document.querySelectorAll('#lanes .to-report a').length > 2 && "
+                       "[...document.querySelectorAll('#lanes > li')].filter(li => li.querySelector('.to-report a'))"
+                       ".map(li => [li.querySelector('.text').firstChild.textContent, "
+                       "li.querySelector('.to-report a').href])", 15) or []
+    checks.check("lanes lead to their reports", len(linked) > 2, linked)
+    for text, link in linked:
+        body = fetch(link)[1].decode()
+        checks.check(f"of {text[:40]}", body.startswith("panic: " + text.splitlines()[0]), body[:200])
 
 
 def run(page, checks, url):
