@@ -18,11 +18,11 @@
 struct bh_tag {
     unsigned char trace_id[16]; /* all zero: none */
     unsigned char span_id[8];
-    uint8_t       valid_;      /* set by bh_tag_set */
-    uint8_t       sampled : 1; /* the trace is recorded here */
-    uint8_t       random : 1;  /* its id's last 7 bytes are */
-    uint16_t      attributes_; /* zero */
-    uint8_t       hop;         /* how many processes it had passed when it came here */
+    uint8_t       valid_;       /* set by bh_tag_set */
+    unsigned      sampled : 1;  /* the trace is recorded here */
+    unsigned      random : 1;   /* its id's last 7 bytes are */
+    uint16_t      attributes_;  /* zero */
+    uint8_t       hop;          /* how many processes it had passed when it came here */
     uint8_t       reserved_[3]; /* zero */
     const char   *route;        /* lives for ever: static or interned; NULL unknown */
     const char   *method;       /* the same */
