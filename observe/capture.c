@@ -355,10 +355,12 @@ note_defer(struct ob_outcome *o, const struct bh_panic_event *e)
     if (e->step == BH_PANIC_DEFER) {
         atomic_store_explicit(&o->defer[at].began, ob_now(), memory_order_relaxed);
         atomic_store_explicit(&o->defer[at].ns, -1, memory_order_relaxed);
+        atomic_store_explicit(&o->defer[at].recovered, false, memory_order_relaxed);
         atomic_store_explicit(&o->defer[at].fn, e->deferred, memory_order_relaxed);
     } else {
         int64_t began = atomic_load_explicit(&o->defer[at].began, memory_order_relaxed);
 
+        atomic_store_explicit(&o->defer[at].recovered, e->recovered, memory_order_relaxed);
         atomic_store_explicit(&o->defer[at].ns, ob_now() - began, memory_order_relaxed);
     }
 }

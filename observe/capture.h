@@ -101,6 +101,7 @@ struct ob_outcome {
     struct {
         _Atomic uintptr_t fn;
         _Atomic int64_t   began, ns; /* ns -1: has not returned */
+        _Atomic bool      recovered;
     } defer[OB_DEFERS];
     struct ob_reply reply;
 };

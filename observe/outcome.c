@@ -31,7 +31,11 @@ ob_known_read(struct ob_known *k, struct ob_outcome *o)
             continue;
         k->defer[k->defer_count].fn = fn;
         k->defer[k->defer_count].ns = atomic_load(&o->defer[i].ns);
-        k->defer[k->defer_count++].name = ob_function_name(fn);
+        k->defer[k->defer_count].recovered = atomic_load(&o->defer[i].recovered);
+        k->defer[k->defer_count].name = ob_function_name(fn);
+        if (k->by == NULL && k->defer[k->defer_count].recovered)
+            k->by = k->defer[k->defer_count].name;
+        k->defer_count++;
     }
     if (k->by == NULL && k->result == BH_PANIC_RECOVERED && k->reply_known &&
         k->rc == BH_EPANIC)

@@ -130,6 +130,7 @@ struct ob_known {
     struct {
         uintptr_t   fn;
         int64_t     ns;
+        bool        recovered; /* the panic, by bh_recover */
         const char *name;
     } defer[OB_DEFERS];
     int      defer_count;

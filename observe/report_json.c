@@ -520,9 +520,9 @@ put_defers(struct ob_sheet *s, const struct ob_known *k)
     for (int i = 0; i < k->defer_count; i++) {
         bool returned = k->defer[i].ns >= 0;
 
-        ob_print(s, "%s\n {\"pc\":\"0x%llx\",\"returned\":%s,\"ns\":%lld", i > 0 ? "," : "",
-                 (unsigned long long)k->defer[i].fn, yes(returned),
-                 returned ? (long long)k->defer[i].ns : 0);
+        ob_print(s, "%s\n {\"pc\":\"0x%llx\",\"returned\":%s,\"recovered\":%s,\"ns\":%lld",
+                 i > 0 ? "," : "", (unsigned long long)k->defer[i].fn, yes(returned),
+                 yes(k->defer[i].recovered), returned ? (long long)k->defer[i].ns : 0);
         put_text(s, "function", k->defer[i].name, NAME_MOST);
         ob_put(s, "}");
     }

@@ -289,6 +289,46 @@ TEST_REAL(report, a_fault_knows_its_address)
     EXPECT_STR(text_of(j, "outcome", "result"), "recovered");
 }
 
+static void
+catch_it(void *arg)
+{
+    (void)arg;
+    EXPECT(bh_recover() != NULL);
+}
+
+static void
+only_tidy(void *arg)
+{
+    (void)arg;
+}
+
+static void
+catcher(void)
+{
+    BH_RETURNS_VOID;
+    BH_DEFER(catch_it, NULL);
+    BH_DEFER(only_tidy, NULL);
+    bh_panic("caught");
+}
+
+TEST_REAL(report, a_deferred_call_that_recovers_is_named)
+{
+    struct place p;
+    char         id[64];
+
+    place_start(&p, &(struct bh_report_options){ 0 });
+    BH_DEFER(place_remove, &p);
+    catcher();
+    const struct bh_json *j = place_report(&p), *defers = bh_json_get(j, "defers");
+    EXPECT_STR(text_of(j, "outcome", "result"), "recovered");
+    EXPECT_STR(text_of(j, "outcome", "by"), "catch_it");
+    EXPECT_EQ(defers->size, 2);
+    EXPECT(!bh_json_bool(bh_json_at(defers, 0), "recovered", true));
+    EXPECT(bh_json_bool(bh_json_at(defers, 1), "recovered", false));
+    EXPECT(place_count(&p, id) == 1 &&
+           strstr(place_file(&p, id, "report.txt"), "ns, recovered it\n") != NULL);
+}
+
 /* A deferred call that waits, so that the report is written before the outcome is known. */
 struct held {
     struct bh_chan *reached, *go_on, *done;

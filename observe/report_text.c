@@ -393,7 +393,8 @@ put_defers(const struct page *p)
     heading(p, "deferred calls");
     for (int i = 0; i < k->defer_count; i++)
         if (k->defer[i].ns >= 0)
-            ob_print(p->s, "  %s, %lld ns\n", k->defer[i].name, (long long)k->defer[i].ns);
+            ob_print(p->s, "  %s, %lld ns%s\n", k->defer[i].name, (long long)k->defer[i].ns,
+                     k->defer[i].recovered ? ", recovered it" : "");
         else
             ob_print(p->s, "  %s, did not return\n", k->defer[i].name);
     if (k->defers > k->defer_count)

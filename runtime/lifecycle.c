@@ -227,6 +227,7 @@ rt_panic_tell_slow(struct rt_panic *p, enum bh_panic_step step)
         .by = p->by,
         .deferred = in_call ? (uintptr_t)p->record->fn : 0,
         .defers = p->defers,
+        .recovered = p->recovered,
         .hook_failed = p->hook_failed,
     };
 

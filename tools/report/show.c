@@ -219,7 +219,9 @@ put_defers(const struct bh_json *defers)
 
     for (uint32_t i = 0; (d = bh_json_at(defers, i)) != NULL; i++)
         (void)printf("  %-14s %s, %s\n", "deferred", bh_json_text(d, "function", "?"),
-                     bh_json_bool(d, "returned", false) ? "returned" : "did not return");
+                     bh_json_bool(d, "recovered", false)  ? "recovered it"
+                     : bh_json_bool(d, "returned", false) ? "returned"
+                                                          : "did not return");
 }
 
 static void

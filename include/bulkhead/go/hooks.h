@@ -49,6 +49,7 @@ struct bh_panic_event {
     const char            *by;          /* who recovers: "its group", "bh_go_safe", ...; or NULL */
     uintptr_t              deferred;    /* the function of DEFER and DEFER_DONE */
     int                    defers;      /* deferred calls run so far, the current one included */
+    bool                   recovered;   /* DEFER_DONE: this call has recovered it, by bh_recover */
     bool                   hook_failed; /* a hook panicked over it */
     /* RAISED only: the goroutine's stack where it was raised, in bytes. */
     size_t                 stack_used, stack_size;
