@@ -6,6 +6,7 @@
 #   make lint          layers, style, headers
 #   make test-units    only the programs beside the sources; one of them: build/gcc/runtime/chan_test
 #   make conformance   Go's rules case by case
+#   make test-instructions   what observing costs, in instructions, against budgets
 #   make bench-fibers  bench-panic  bench-http  bench-crashstorm   ours and the peers, same run
 #   make fuzz          the parsers, for FUZZ_SECONDS=20 each, two at a time (fuzz/fuzz.mk)
 #   make install PREFIX=/usr/local DESTDIR=
@@ -120,7 +121,7 @@ deps: ; @tools/deps.sh
 test: deps
 	@$(MAKE) --no-print-directory all
 	@tools/dev/suite.sh $(MAKE) O=$O $(suites)
-suites := test-runner test-units conformance test-lab test-faults test-gdb test-browser test-headers test-install test-wire test-observe
+suites := test-runner test-units conformance test-lab test-faults test-gdb test-browser test-headers test-install test-wire test-observe test-instructions
 
 # The programs beside the sources, lowest layer first.
 test-units: $(tests) ; @tools/dev/units.sh $(tests)

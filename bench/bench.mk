@@ -18,13 +18,25 @@ run-bench-panic: $O/bench/panic $O/bench/go_panic
 	@bench/run.sh bench/panic.targets $< Go=$O/bench/go_panic
 
 
-# What being observed costs, row by row; then a whole request.
+# What being observed costs, row by row; then a whole request; then in instructions.
 observe_targets := $(wildcard bench/observe_*.targets)
-bench-observe: bench-deps
+bench-observe: ; @tools/deps.sh build peers valgrind
 	@$(MAKE) --no-print-directory O=$O run-$@
 run-bench-observe: $(patsubst %.targets,$O/%,$(observe_targets)) $O/bench/observe_server
 	@for t in $(observe_targets); do \
 	    BENCH_RUNS=$${BENCH_RUNS:-3} bench/run.sh $$t $O/$${t%.targets}; done
 	@bench/observe_request.sh $O/bench/observe_server
+	@$(MAKE) --no-print-directory O=$O run-test-instructions
 
-.PHONY: bench-deps bench-fibers bench-panic bench-observe run-bench-fibers run-bench-panic run-bench-observe
+# The gate: what no busy machine changes.  Budgets are for one compiler's code, unsanitized.
+test-instructions: ; @tools/deps.sh build valgrind
+	@$(MAKE) --no-print-directory O=$O run-$@
+ifeq ($(filter-out x86_64 gcc -O2,$(ARCH) $(notdir $(CC)) $(OPT))$(SAN),)
+run-test-instructions: $O/bench/instructions
+	@bench/instructions.sh bench/instructions.targets $<
+else
+run-test-instructions: ; @echo "instructions: skipped: not gcc -O2 on x86-64"
+endif
+
+.PHONY: bench-deps bench-fibers bench-panic bench-observe test-instructions \
+        run-bench-fibers run-bench-panic run-bench-observe run-test-instructions

@@ -60,7 +60,7 @@ lint     clang-format           layout of the sources
 aarch64  gcc-aarch64-linux-gnu  cross compiler
 aarch64  libc6-dev-arm64-cross  its C library
 aarch64  qemu-user              runs what it builds
-valgrind valgrind               uninitialised reads
+valgrind valgrind               uninitialised reads; counts instructions
 wire     nginx-light            proxies, to be put in front of the server
 wire     haproxy                another
 wire     varnish                another
