@@ -2,11 +2,12 @@
 #define BULKHEAD_BENCH_BENCH_H
 
 /*
- * bench.h -- what the benchmark programs share: a clock, memory in use, a table
- * of tests.  A program runs the one test named on its command line and prints
+ * bench.h -- what the benchmark programs share: a clock, memory in use, a crowd, a
+ * table of tests.  A program runs the one test named on its command line and prints
  * "metric<TAB>value" for each thing it measured.
  */
 
+#include <ftw.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,7 +17,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <bulkhead/go/chan.h>
 #include <bulkhead/go/go.h>
+#include <bulkhead/go/inspect.h>
 
 struct bench {
     const char *name;
@@ -59,6 +62,51 @@ bench_warm(size_t size)
 
     if (p != MAP_FAILED)
         munmap(p, size);
+}
+
+static inline void
+bench_crowd_wait_(void *args)
+{
+    (void)bh_recv(*(struct bh_chan **)args, NULL);
+}
+
+/* bench_crowd -- count goroutines that wait, with their stacks; bench_uncrowd ends them. */
+static inline struct bh_chan *
+bench_crowd(int count)
+{
+    struct bh_chan         *gate = BH_CHAN(int, 0);
+    struct bh_runtime_stats s;
+
+    for (int i = 0; i < count; i++)
+        bh_go(bench_crowd_wait_, &gate);
+    do {
+        bh_sleep(1000000);
+        bh_runtime_stats_read(&s);
+    } while (s.goroutines[BH_GOROUTINE_WAITING] < count);
+    return gate;
+}
+
+static inline void
+bench_uncrowd(struct bh_chan *gate)
+{
+    bh_close(gate);
+    while (bh_goroutine_count() > 1)
+        bh_yield();
+    bh_chan_unref(gate);
+}
+
+static inline int
+bench_remove_one_(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status, (void)type, (void)where;
+    return remove(path);
+}
+
+/* bench_remove -- a directory with all that is in it. */
+static inline void
+bench_remove(const char *directory)
+{
+    (void)nftw(directory, bench_remove_one_, 8, FTW_DEPTH | FTW_PHYS);
 }
 
 static inline void

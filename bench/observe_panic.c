@@ -1,9 +1,12 @@
 /*
  * observe_panic.c -- what reporting adds to a panic.
  *
- *     capture      us before the first deferred call, of a panic that gets a report; and ms that
- *                  the reporter's thread works on it
+ *     capture      us before the first deferred call, of a panic that gets a report; and ms
+ *                  that the reporter's thread works on it
  *     capture_10k  the same among 10,000 goroutines
+ *     pause_10k    us, the longest that a busy goroutine is held up while a report, with
+ *                  profiles, is made among 10,000; and as long without one, when it is the
+ *                  machine's doing: the shortest of the rounds, and the median
  *     suppressed   us of a panic and recover that the limiter leaves without a report
  *     off          us of one with nothing started, for comparison
  *
@@ -11,11 +14,8 @@
  * removed again.
  */
 
-#include <dirent.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include <stdatomic.h>
 
-#include <bulkhead/go/chan.h>
 #include <bulkhead/go/flight.h>
 #include <bulkhead/go/hooks.h>
 #include <bulkhead/go/panic.h>
@@ -40,16 +40,6 @@ raise_kind(const struct bh_kind *kind)
     return 0;
 }
 
-struct sleeper {
-    struct bh_chan *gate;
-};
-
-static void
-sleeper(void *args)
-{
-    (void)bh_recv(((struct sleeper *)args)->gate, NULL);
-}
-
 static void
 start(void)
 {
@@ -64,25 +54,8 @@ start(void)
 static void
 stop(void)
 {
-    char path[300], file[600];
-    DIR *all, *d;
-
     bh_report_stop();
-    if ((all = opendir(directory)) == NULL)
-        return;
-    for (struct dirent *e, *f; (e = readdir(all)) != NULL;) {
-        (void)snprintf(path, sizeof path, "%s/%.255s", directory, e->d_name);
-        d = e->d_name[0] != '.' ? opendir(path) : NULL;
-        while (d != NULL && (f = readdir(d)) != NULL) {
-            (void)snprintf(file, sizeof file, "%s/%.255s", path, f->d_name);
-            (void)unlink(file);
-        }
-        if (d != NULL)
-            (void)closedir(d);
-        (void)rmdir(path);
-    }
-    (void)closedir(all);
-    (void)rmdir(directory);
+    bench_remove(directory);
 }
 
 static int
@@ -131,18 +104,91 @@ run_one(void *args)
 static void
 run_many(void *args)
 {
-    struct bh_chan *gate = BH_CHAN(int, 0);
+    struct bh_chan *crowd = bench_crowd(MANY);
 
     (void)args;
-    for (int i = 0; i < MANY; i++)
-        bh_go(sleeper, &(struct sleeper){ gate });
-    bh_sleep(BH_SECOND / 100);
     reports("observe_capture_10k_us", "observe_reporter_10k_ms");
-    bh_close(gate);
-    while (bh_goroutine_count() > 1)
-        bh_yield();
-    bh_chan_unref(gate);
+    bench_uncrowd(crowd);
 }
+
+/* ---- pauses ---------------------------------------------------------------------- */
+
+static _Atomic bool    over;
+static _Atomic int64_t longest; /* ns */
+
+static void
+nothing(void *args)
+{
+    (void)args;
+}
+
+/* Busy as a server is: it starts goroutines and makes way.  How long did it ever take? */
+static void
+watch(void *args)
+{
+    int64_t last = bench_now();
+
+    (void)args;
+    while (!atomic_load(&over)) {
+        bh_go(nothing, NULL);
+        bh_yield();
+        int64_t now = bench_now();
+        if (now - last > atomic_load(&longest))
+            atomic_store(&longest, now - last);
+        last = now;
+    }
+}
+
+/*
+ * A pause that the reporter makes is in every report.  One that the kernel makes, which gives
+ * the reporter's thread its share of a busy processor, is not in the shortest.
+ */
+static void
+print_pauses(const char *which, double *pause)
+{
+    char metric[64];
+
+    qsort(pause, ROUNDS, sizeof *pause, by_value);
+    (void)snprintf(metric, sizeof metric, "observe_pause_10k%s_us", which);
+    bench_print(metric, pause[0]);
+    (void)snprintf(metric, sizeof metric, "observe_pause_10k%s_median_us", which);
+    bench_print(metric, pause[ROUNDS / 2]);
+}
+
+static void
+run_pause(void *args)
+{
+    static char            names[ROUNDS][16];
+    struct bh_chan        *crowd = bench_crowd(MANY);
+    double                 reporting[ROUNDS], quiet[ROUNDS];
+    struct bh_report_stats stats;
+
+    (void)args;
+    if (bh_report_profiles() < 0 || bh_report_timeline() < 0)
+        exit(1);
+    start();
+    bh_go(watch, NULL);
+    for (int i = 0; i < ROUNDS; i++) {
+        (void)snprintf(names[i], sizeof names[i], "kind %d", i);
+        kinds[i].name = names[i];
+        (void)raise_kind(&kinds[i]);
+        atomic_store(&longest, 0); /* what raising takes is measured elsewhere */
+        if (!bh_report_flush(10 * BH_SECOND))
+            exit(1);
+        reporting[i] = (double)atomic_load(&longest) / 1e3;
+        bh_report_stats(&stats);
+        atomic_store(&longest, 0);
+        bh_sleep(stats.report_ns); /* as long without */
+        quiet[i] = (double)atomic_load(&longest) / 1e3;
+    }
+    print_pauses("", reporting);
+    print_pauses("_quiet", quiet);
+    atomic_store(&over, true);
+    stop();
+    bench_uncrowd(crowd);
+}
+
+/* ---- suppressed ------------------------------------------------------------------ */
 
 /* each_us -- of so many panics of one kind. */
 static double
@@ -182,6 +228,7 @@ main(int argc, char **argv)
     static const struct bench tests[] = {
         { "capture", 2, run_one },
         { "capture_10k", 2, run_many },
+        { "pause_10k", 2, run_pause },
         { "suppressed", 2, run_suppressed },
         { "off", 2, run_off },
         { NULL, 0, NULL },
