@@ -10,7 +10,7 @@
  *
  * Handing over is lock-free and ends in a counter at worst.  The rings and the counters live as
  * long as the process, since nobody can tell when the last caller has left them; they are made by
- * the first start.
+ * the first start that sends what they hold.
  *
  * A queue is due when it holds a batch, or when `until` says so, the place up to which it must be
  * emptied: a tick (every interval) or a flush sets it to the ring's head; urgent ones always are.
@@ -440,7 +440,7 @@ make_rings(const struct ob_export_config *c)
     };
 
     for (int s = 0; s < OB_QUEUES; s++) {
-        for (int u = 0; u < 2; u++) {
+        for (int u = 0; u < 2 && !c->signal[s].off; u++) {
             struct ob_ring *r = &queues.ring[s][u];
             if (r->memory == NULL &&
                 ob_ring_init(r, u == 0 ? c->slots[s] : OB_URGENT_SLOTS, sizes[s][u]) < 0)
@@ -621,8 +621,10 @@ abandon(void)
 {
     for (int s = 0; s < OB_QUEUES; s++) {
         for (int u = 0; u < 2; u++) {
-            while (ob_ring_peek(&queues.ring[s][u]) != NULL) {
-                ob_ring_pop(&queues.ring[s][u]);
+            struct ob_ring *r = &queues.ring[s][u];
+
+            while (r->memory != NULL && ob_ring_peek(r) != NULL) {
+                ob_ring_pop(r);
                 drop((enum bh_export_signal)s, BH_EXPORT_ALREADY_SHUTDOWN, 1);
             }
         }

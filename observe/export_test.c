@@ -524,6 +524,30 @@ TEST_REAL(export, a_disabled_sdk_starts_and_sends_nothing)
     EXPECT_EQ(bh_export_stop(BH_SECOND), 0);
 }
 
+/* A queue costs memory only where its records go out. */
+TEST_REAL(export, what_is_off_has_no_queue_until_it_is_on)
+{
+    struct bh_export_options only_spans = {
+        .off = { [BH_EXPORT_LOGS] = true, [BH_EXPORT_METRICS] = true }, .quiet = true
+    };
+
+    EXPECT_EQ(bh_export_start(&only_spans), 0);
+    EXPECT(counts(BH_EXPORT_SPANS).capacity > 0);
+    EXPECT_EQ(counts(BH_EXPORT_LOGS).capacity, 0);
+    put_log(false, 0);
+    put_log(true, 0);
+    EXPECT_EQ(counts(BH_EXPORT_LOGS).accepted + lost(BH_EXPORT_LOGS), 0);
+    EXPECT_EQ(bh_export_stop(BH_SECOND), 0);
+    put_log(true, 0);
+    EXPECT_EQ(lost(BH_EXPORT_LOGS), 0);
+    start_all(COLLECTOR_OK, (struct bh_export_options){ 0 });
+    BH_DEFER(stop_all, NULL);
+    put_log(false, 0);
+    put_log(true, 0);
+    EXPECT_EQ(bh_export_flush(5 * BH_SECOND), 0);
+    EXPECT_EQ(counts(BH_EXPORT_LOGS).exported, 2);
+}
+
 TEST_REAL(export, mistakes_in_the_environment_are_errors)
 {
     static const struct {
