@@ -16,7 +16,6 @@
 #include "flight.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -182,11 +181,16 @@ bh_flight_region_end(uint64_t task, const char *name)
 void
 bh_flight_log(uint64_t task, const char *key, const char *value)
 {
-    char text[BH_FLIGHT_TEXT];
+    char   text[BH_FLIGHT_TEXT];
+    size_t end = strnlen(key, sizeof text - 2), size;
 
     if (!bh_flight_on())
         return;
-    (void)snprintf(text, sizeof text, "%s=%s", key, value);
+    memcpy(text, key, end);
+    text[end++] = '=';
+    size = strnlen(value, sizeof text - 1 - end);
+    memcpy(text + end, value, size);
+    text[end + size] = '\0';
     put_text(BH_FLIGHT_LOG, task, text);
 }
 
