@@ -24,7 +24,8 @@
  *
  * Every panic is then captured, counted, logged, reported as a bundle and shown at
  * /debug/bulkhead; every request has a span, metrics and a line in the log; profiles and the
- * flight recorder run all the time.  The parts have headers of their own, and work alone.
+ * flight recorder run all the time; profilers of the whole machine see which service this is and
+ * which trace each thread works for.  The parts have headers of their own, and work alone.
  */
 
 #include <stdbool.h>
