@@ -567,13 +567,13 @@ copy_plain(char *at, const char *text, size_t size)
         memcpy(at + size - 4, &last, 4);
         seen = special(_mm_set1_epi64x((int64_t)((uint64_t)last << 32 | first)));
     } else if (size > 0) {
-        const unsigned char first = (unsigned char)text[0], middle = (unsigned char)text[size / 2],
-                            last = (unsigned char)text[size - 1];
+        const unsigned first = (unsigned char)text[0], middle = (unsigned char)text[size / 2],
+                       last = (unsigned char)text[size - 1];
 
         at[0] = (char)first;
         at[size / 2] = (char)middle;
         at[size - 1] = (char)last;
-        seen = special(_mm_set1_epi32(first | middle << 8 | last << 16 | last << 24));
+        seen = special(_mm_set1_epi32((int)(first | middle << 8 | last << 16 | last << 24)));
     }
     return _mm_movemask_epi8(seen) == 0 ? at + size : NULL;
 #else

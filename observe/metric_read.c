@@ -174,11 +174,12 @@ each(bh_metric_visit_fn *fn, void *arg, struct scratch *room)
     return 0;
 }
 
-/* On a goroutine, where fn may panic. */
+/* On a goroutine, where fn may panic, and who collects may end it. */
 static int
 each_deferred(bh_metric_visit_fn *fn, void *arg, struct scratch *room)
 {
     BH_DEFER(free, room);
+    collect();
     return each(fn, arg, room);
 }
 
@@ -190,10 +191,8 @@ bh_metric_each(bh_metric_visit_fn *fn, void *arg)
 
     if (room == NULL)
         return bh_fail(-ENOMEM, "metrics: no memory to read them");
-    if (bh_self() != NULL) {
-        collect();
+    if (bh_self() != NULL)
         return each_deferred(fn, arg, room);
-    }
     collect_on_thread();
     rc = each(fn, arg, room);
     free(room);
