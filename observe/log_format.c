@@ -18,6 +18,8 @@
 
 #include <string.h>
 
+#include "utf8.h"
+
 struct out {
     char             *at, *end; /* what does not fit is left out */
     enum ob_log_style style;
@@ -147,29 +149,6 @@ put_double(struct out *o, double value)
 
 /* ---- texts ----------------------------------------------------------------------- */
 
-/* How many of size bytes at t are one character of UTF-8; 0: it is none. */
-static size_t
-character(const unsigned char *t, size_t size)
-{
-    size_t n = *t < 0x80   ? 1
-               : *t < 0xc2 ? 0
-               : *t < 0xe0 ? 2
-               : *t < 0xf0 ? 3
-               : *t < 0xf5 ? 4
-                           : 0;
-
-    if (n > size)
-        return 0;
-    for (size_t i = 1; i < n; i++) {
-        if ((t[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    if ((*t == 0xe0 && t[1] < 0xa0) || (*t == 0xed && t[1] > 0x9f) ||
-        (*t == 0xf0 && t[1] < 0x90) || (*t == 0xf4 && t[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 static void
 put_escape(struct out *o, unsigned char c)
 {
@@ -193,7 +172,7 @@ put_escaped(struct out *o, const char *text, size_t size)
     for (size_t i = 0, n; i < size; i += n != 0 ? n : 1) {
         const unsigned char *at = (const unsigned char *)text + i;
 
-        n = character(at, size - i);
+        n = ob_utf8_length(at, size - i);
         if (*at < ' ' || *at == '"' || *at == '\\' || *at == 0x7f ||
             (n == 2 && at[0] == 0xc2 && at[1] < 0xa0)) /* C1: a terminal obeys them */
             put_escape(o, n == 2 ? at[1] : *at);

@@ -14,7 +14,7 @@
 
 #include <bulkhead/go/error.h>
 
-#include "sheet.h"
+#include "utf8.h"
 
 static const char *const units[][2] = {
     { "s", "seconds" },      { "ms", "milliseconds" }, { "us", "microseconds" },
@@ -184,7 +184,7 @@ ob_utf8_copy(char *to, size_t size, const char *text)
     char *at = to;
 
     while (*text != '\0') {
-        size_t n = ob_utf8_length((const unsigned char *)text);
+        size_t n = ob_utf8_length((const unsigned char *)text, SIZE_MAX);
         size_t put = n != 0 ? n : 3;
 
         if ((size_t)(at - to) + put >= size)

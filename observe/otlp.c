@@ -8,33 +8,11 @@
 #include <bulkhead/observe/record.h>
 #include <bulkhead/observe/resource.h>
 
+#include "utf8.h"
+
 enum { FRAME = 128 }; /* scope, tags and lengths around the items */
 
 /* ---- texts ----------------------------------------------------------------------- */
-
-/* Length of the well-formed UTF-8 sequence at p, 0: there is none. */
-static size_t
-sequence(const unsigned char *p, size_t left)
-{
-    size_t n = p[0] < 0x80   ? 1
-               : p[0] < 0xc2 ? 0
-               : p[0] < 0xe0 ? 2
-               : p[0] < 0xf0 ? 3
-               : p[0] < 0xf5 ? 4
-                             : 0;
-
-    if (n > left)
-        return 0;
-    for (size_t i = 1; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    /* Overlong forms, surrogates, and what lies above U+10FFFF. */
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-        (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-        return 0;
-    return n;
-}
 
 static bool
 ascii(const char *text, size_t size)
@@ -62,7 +40,7 @@ ob_otlp_text(struct pb *w, uint32_t field, const char *text, size_t size, bool a
     pb_raw(w, text, size);
     if (!ascii(text, size) && !w->overflow) {
         for (size_t i = 0, n; i < size; i += n) {
-            n = sequence(w->at + i, size - i);
+            n = ob_utf8_length(w->at + i, size - i);
             if (n == 0) {
                 w->at[i] = '?';
                 n = 1;

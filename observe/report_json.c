@@ -14,6 +14,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "utf8.h"
+
 /* Shares of OB_JSON_SIZE, in bytes from the start. */
 enum {
     FRAMES_END = 160 * 1024,
@@ -47,7 +49,7 @@ ob_json_string(struct ob_sheet *s, const char *text, size_t most)
     for (size_t i = 0, n; i < all; i += n) {
         const unsigned char *at = (const unsigned char *)text + i;
 
-        n = ob_utf8_length(at);
+        n = ob_utf8_length(at, all - i);
         if (i + (n != 0 ? n : 1) > most) {
             left = all - i;
             break;

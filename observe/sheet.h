@@ -63,24 +63,4 @@ ob_put_hex(struct ob_sheet *s, const unsigned char *bytes, size_t n)
         ob_print(s, "%02x", bytes[i]);
 }
 
-/* ob_utf8_length -- of the character that a NUL-terminated text begins with; 0 if it is none. */
-static inline size_t
-ob_utf8_length(const unsigned char *t)
-{
-    size_t n = *t < 0x80   ? 1
-               : *t < 0xc2 ? 0
-               : *t < 0xe0 ? 2
-               : *t < 0xf0 ? 3
-               : *t < 0xf5 ? 4
-                           : 0;
-
-    for (size_t i = 1; i < n; i++)
-        if ((t[i] & 0xc0) != 0x80)
-            return 0;
-    if ((*t == 0xe0 && t[1] < 0xa0) || (*t == 0xed && t[1] > 0x9f) ||
-        (*t == 0xf0 && t[1] < 0x90) || (*t == 0xf4 && t[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 #endif
