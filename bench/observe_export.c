@@ -25,17 +25,13 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include <bulkhead/go/ctx.h>
-#include <bulkhead/go/error.h>
 #include <bulkhead/go/timer.h>
-#include <bulkhead/http/http.h>
-#include <bulkhead/http/server.h>
 #include <bulkhead/observe/export.h>
 #include <bulkhead/observe/http_trace.h>
 #include <bulkhead/observe/record.h>
 
-#include "bench.h"
 #include "otlp.h"
+#include "server.h"
 
 enum { HEALTHY, REFUSED, UNAVAILABLE, HANGING, DRIPPING, STATES };
 enum { PEERS = 64, PART = 64, SLOTS = 4096, BATCH = 512, ROUNDS = 5, RATE = 4000, SECONDS = 2 };
@@ -402,22 +398,6 @@ path(void *arg)
 
 static const char *program;
 
-static int
-hello(struct bh_http_call *c, void *arg)
-{
-    (void)arg;
-    return bh_http_reply_bytes(c, 200, "text/plain", "Hello, World!", 13);
-}
-
-static void
-serve(void *args)
-{
-    int rc = bh_http_serve(bh_ctx_background(), *(struct bh_http_server **)args);
-
-    fprintf(stderr, "serve: %d: %s\n", rc, bh_error_note());
-    exit(1);
-}
-
 struct load {
     int    port;
     double p50, p99;
@@ -466,12 +446,7 @@ states(void *arg)
 
     (void)arg;
     bh_http_observe(s, bh_http_trace, NULL);
-    bh_http_use(s, bh_http_recover, NULL);
-    bh_http_handle(s, "GET /hello", hello, NULL);
-    if (bh_http_listen(s, "127.0.0.1:0") != 0)
-        exit(1);
-    port = (int)strtol(strrchr(bh_http_address(s), ':') + 1, NULL, 10);
-    bh_go(serve, &s); /* to the end of the process */
+    port = bench_serve(s);
     for (int round = 0; round < ROUNDS; round++) {
         for (int i = 0; i < STATES; i++) {
             struct load l = { .port = port };

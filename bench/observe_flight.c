@@ -11,13 +11,9 @@
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
-#include <bulkhead/go/ctx.h>
-#include <bulkhead/go/error.h>
 #include <bulkhead/go/flight.h>
-#include <bulkhead/http/http.h>
-#include <bulkhead/http/server.h>
 
-#include "bench.h"
+#include "server.h"
 
 enum { ROUNDS = 40, YIELDS = 20000, REQUESTS = 100, EVENTS = 2048 };
 
@@ -80,22 +76,6 @@ run(void *args)
 
 /* ---- requests -------------------------------------------------------------------- */
 
-static int
-hello(struct bh_http_call *c, void *arg)
-{
-    (void)arg;
-    return bh_http_reply_bytes(c, 200, "text/plain", "Hello, World!", 13);
-}
-
-static void
-serve(void *args)
-{
-    int rc = bh_http_serve(bh_ctx_background(), *(struct bh_http_server **)args);
-
-    fprintf(stderr, "serve: %d: %s\n", rc, bh_error_note());
-    exit(1);
-}
-
 /* A client that is no goroutine; each time the server has gone to rest before it asks again. */
 static void
 ask(void *arg)
@@ -140,12 +120,7 @@ run_request(void *args)
     uint16_t               port;
 
     (void)args;
-    bh_http_use(s, bh_http_recover, NULL);
-    bh_http_handle(s, "GET /hello", hello, NULL);
-    if (bh_http_listen(s, "127.0.0.1:0") != 0)
-        exit(1);
-    port = (uint16_t)strtol(strrchr(bh_http_address(s), ':') + 1, NULL, 10);
-    bh_go(serve, &s);        /* to the end of the process */
+    port = (uint16_t)bench_serve(s);
     bh_blocking(ask, &port); /* what happens once */
     (void)events(cursor);
     bh_blocking(ask, &port);
