@@ -123,7 +123,7 @@ put(enum bh_export_signal s, const void *record, size_t size, size_t most, bool 
     struct ob_ring *r = queues.ring[s];
 
     if (phase == NEVER ||
-        (atomic_load_explicit(&queues.off, memory_order_relaxed) & 1u << s) != 0)
+        (atomic_load_explicit(&queues.off, memory_order_acquire) & 1u << s) != 0)
         return;
     if (phase == STOPPED) {
         drop(s, BH_EXPORT_ALREADY_SHUTDOWN, 1);
@@ -271,7 +271,7 @@ notice(struct ob_exporter *e, int64_t now)
                         [BH_EXPORT_REASONS]; /* by this one place, under the lock */
     uint64_t      count[BH_EXPORT_SIGNALS][BH_EXPORT_REASONS];
     struct pollfd out = { .fd = STDERR_FILENO, .events = POLLOUT };
-    char          text[1024];
+    char          text[2048]; /* for all there can be, each with 20 digits */
     int           n = 0;
 
     if (e->config.quiet || now < e->next_notice)
@@ -279,7 +279,7 @@ notice(struct ob_exporter *e, int64_t now)
     for (int s = 0; s < BH_EXPORT_SIGNALS; s++) {
         for (int w = 0; w < BH_EXPORT_REASONS; w++) {
             count[s][w] = place(&ob_export_counts[s].dropped[w]);
-            if (count[s][w] == told[s][w] || n > (int)sizeof text - 100)
+            if (count[s][w] == told[s][w])
                 continue;
             n += snprintf(text + n, sizeof text - (size_t)n, "%s%" PRIu64 " %s (%s)",
                           n == 0 ? "bulkhead: telemetry lost: " : ", ",
