@@ -473,14 +473,11 @@ bh_http_bind(struct bh_http_call *c, const struct bh_json_field *fields, void *o
  * What writes takes `at`, where to, and returns where it has come to; o->size is behind
  * until the end of a public call.
  *
- * At `at` there is room for SHORT bytes wherever a value is begun: literals, numbers, brackets,
- * commas and quotes go in unasked.  Only texts, and what follows them, make room.
+ * At `at` there is room for the longest double, a comma, a bracket and a NUL wherever a value is
+ * begun: what is short goes in unasked.  Only texts, and what follows them, make room.
  */
 
-enum {
-    SHORT = 40, /* the longest double, a comma, a bracket, a NUL */
-    SPARE = 64  /* which have leaves behind what is asked of it */
-};
+enum { SPARE = 64 }; /* bytes that have leaves behind what is asked of it */
 
 static char *__attribute__((noinline)) grow(struct bh_json_out *o, char *at, size_t size)
 {

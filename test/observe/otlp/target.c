@@ -239,9 +239,9 @@ show_context(void *args)
     memset(tag.trace_id, 0xab, sizeof tag.trace_id);
     memset(tag.span_id, 0xcd, sizeof tag.span_id);
     (void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+    bh_tag_set(&tag);
     printf("published %d\n", bh_resource_publish());
     (void)fflush(stdout);
-    bh_tag_set(&tag);
     bh_blocking(await_end, &ended);
 }
 
